@@ -1,0 +1,36 @@
+"""Prompts to token states. An encoder is one file and one line in ENCODERS; its libraries load when it is asked for."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from sana_streaming.config import TextConfig
+
+
+class TextEncoder(Protocol):
+    """Token states of a prompt, remembered for the prompts used last. What comes back is shared: do not write to it."""
+
+    def __call__(self, prompt: str) -> Tensor:
+        """prompt -> [L, D] float32 on the CPU, without padding. ValueError for a prompt without a word."""
+        ...
+
+    def truncated(self, prompt: str) -> bool:
+        """Whether the prompt is longer than the encoder reads. Its end is then dropped, with one warning."""
+        ...
+
+
+def _minilm(config: TextConfig) -> TextEncoder:
+    from sana_streaming.text.minilm import MiniLM
+
+    return MiniLM(config)
+
+
+ENCODERS: dict[str, Callable[[TextConfig], TextEncoder]] = {"minilm": _minilm}
+
+
+def load_encoder(config: TextConfig) -> TextEncoder:
+    """The text encoder that a config names."""
+    if config.kind not in ENCODERS:
+        raise ValueError(f"text encoder: expected one of {sorted(ENCODERS)}, got {config.kind!r}")
+    return ENCODERS[config.kind](config)
