@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def golden(request: pytest.FixtureRequest) -> Path:
-    """The whole set of golden numbers, which is too large for the repository; a small part of it lies beside the tests."""
+    """The whole set of golden numbers, too large for the repository; a small part of it lies beside the tests."""
     folder: Path = request.config.getoption("--golden")
     if not folder.is_dir():
         pytest.skip(f"the whole golden set is not here ({folder}); pass --golden FOLDER")

@@ -111,5 +111,5 @@ def test_config_that_the_model_cannot_serve_is_refused(change, message):
 
 
 def test_unknown_encoder_is_refused():
-    with pytest.raises(ValueError, match="expected one of .*minilm.*, got 'clip'"):
+    with pytest.raises(ValueError, match=r"expected one of .*minilm.*, got 'clip'"):
         load_encoder(TextConfig("clip", dim=1, max_tokens=8))
