@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 .PHONY: setup demo test test-gpu check bench clean
 .DELETE_ON_ERROR:
@@ -14,14 +14,15 @@ setup: $(STAMP)
 # On Linux the package index serves the CUDA build of torch, gigabytes of it. A machine without an NVIDIA driver takes the
 # CPU build from PyTorch's own index instead, if that index answers.
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@index=; \
 	if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && [ ! -e /proc/driver/nvidia ] && $(BIN)/python -c \
 	  'import urllib.request; urllib.request.urlopen("$(CPU_WHEELS)/torch/", timeout=5)' 2>/dev/null; \
 	then index="--extra-index-url $(CPU_WHEELS)"; fi; \
 	echo "installing $(TORCH) $$index"; \
 	$(PIP) install $(TORCH) $$index
-	$(PIP) install --editable '.[dev]'
+	@echo "installing sana-streaming and its tools"
+	@$(PIP) install --editable '.[dev]'
 	@touch $@
 
 demo: setup
