@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sana_streaming"
 LEVELS = [
-    {"_version", "config", "state", "ops", "io"},
+    {"config", "state", "ops", "io"},
     {"model", "codec", "text", "diffusion", "quant"},
     {"checkpoint", "stream", "data"},
     {"train", "eval", "bench", "server"},
