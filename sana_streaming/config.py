@@ -1,0 +1,160 @@
+"""What a model is: frozen dataclasses, presets, and their JSON form. Unknown keys raise.
+
+Axes used in the whole package: B batch, F video frames, T latent frames, L tokens, D width, N heads, K/V head dims;
+H, W height, width.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """The hybrid diffusion transformer (paper section 3.1)."""
+
+    latent_channels: int  # of the noisy latents, of the source latents and of the velocity
+    dim: int
+    depth: int
+    heads: int
+    text_dim: int
+    ffn_dim: int  # after the gate; the up-projection is twice as wide
+    softmax_ratio: float = 0.25  # share of blocks that use softmax attention; the rest use the gated delta rule
+    sink: bool = True  # softmax blocks always see the first chunk
+    window: int | None = (
+        3  # latent frames of most recent whole chunks that softmax blocks see besides the sink; None: all
+    )
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-6
+    attention_norm_eps: float = 1e-5  # q and k of self-attention, and the text
+    cross_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of heads, got dim={self.dim}, heads={self.heads}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @property
+    def softmax_blocks(self) -> frozenset[int]:
+        """Indices of the softmax blocks: the last of each of depth * softmax_ratio groups of equal length."""
+        if self.softmax_ratio == 0:
+            return frozenset()
+        count = max(1, int(self.depth * self.softmax_ratio))
+        return frozenset(int((i + 1) * self.depth / count) - 1 for i in range(count))
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """The video codec: frames in [-1, 1] to latents and back, causal in time."""
+
+    kind: str
+    latent_channels: int
+    frames_per_latent: int
+    stride: int  # pixels per latent cell along height and width
+    first_latent_frames: int  # frames that the first latent of a stream stands for
+    widths: tuple[int, ...] = ()  # channels at each resolution, fine to coarse
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text encoder. Prompts become token states of width `dim`."""
+
+    kind: str
+    dim: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How a chunk is denoised, and how long chunks are."""
+
+    first_chunk: int  # latent frames
+    chunk: int
+    steps: int  # default number of denoising steps
+    shift: float  # of the noise schedule for step counts without a list
+    schedules: tuple[tuple[float, ...], ...] = ()  # trained sigma lists, each from 1 downwards, without the final 0
+
+    def __post_init__(self) -> None:
+        for schedule in self.schedules:
+            if list(schedule) != sorted(schedule, reverse=True) or not all(0 < s <= 1 for s in schedule):
+                raise ValueError(f"a schedule must fall from 1 towards 0, got {schedule}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model, whole. Saved as config.json beside its weights."""
+
+    name: str
+    dit: DiTConfig
+    codec: CodecConfig
+    text: TextConfig
+    sampler: SamplerConfig
+    size: int = 256  # short side, pixels, that the model was trained at
+    edits: dict[str, str] = field(default_factory=dict)  # what it was taught: name -> an example instruction
+
+
+def nano() -> ModelConfig:
+    """The model shipped in the package: 18 M parameters, runs on a laptop CPU."""
+    return ModelConfig(
+        name="nano",
+        dit=DiTConfig(latent_channels=64, dim=320, depth=8, heads=5, text_dim=384, ffn_dim=960, window=4),
+        codec=CodecConfig(
+            "nano", latent_channels=64, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(80, 144, 208)
+        ),
+        text=TextConfig("minilm", dim=384, max_tokens=64),
+        sampler=SamplerConfig(first_chunk=2, chunk=2, steps=4, shift=3.0),
+    )
+
+
+def two_b() -> ModelConfig:
+    """The released 2 B model at 1280x704 (streaming variant; the bidirectional one differs in weights only)."""
+    return ModelConfig(
+        name="2b",
+        dit=DiTConfig(latent_channels=128, dim=2240, depth=20, heads=20, text_dim=2304, ffn_dim=6720),
+        codec=CodecConfig("ltx2", latent_channels=128, frames_per_latent=8, stride=32, first_latent_frames=1),
+        text=TextConfig("gemma", dim=2304, max_tokens=300),
+        sampler=SamplerConfig(
+            first_chunk=5, chunk=3, steps=4, shift=8.0, schedules=((1.0, 0.961, 0.893, 0.743), (1.0, 0.743))
+        ),
+        size=704,
+    )
+
+
+PRESETS = {"nano": nano, "2b": two_b}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON types."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[C], values: dict[str, Any]) -> C:
+    """A config from JSON types. ValueError names unknown and missing keys."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    required = {
+        n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    if unknown := sorted(values.keys() - fields.keys()):
+        raise ValueError(f"{kind.__name__}: unknown keys {unknown}; known keys are {sorted(fields)}")
+    if missing := sorted(required - values.keys()):
+        raise ValueError(f"{kind.__name__}: missing keys {missing}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _coerce(hints[name], value) for name, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_coerce(item, v) for v in value)
+    if isinstance(hint, types.UnionType):
+        return value
+    return value

@@ -1,0 +1,50 @@
+"""Self-attention with a memory: the frame-wise gated delta rule (paper section 3.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sana_streaming.config import DiTConfig
+from sana_streaming.model.heads import SelfAttention
+from sana_streaming.model.rope import Rotary, rotate
+from sana_streaming.ops.gated_delta import gated_delta
+
+
+@dataclass(frozen=True)
+class GatedDeltaState:
+    """The whole past of a block. Its size is the same after one chunk and after a million."""
+
+    memory: Tensor  # [B, N, K, V], float32: it is summed into for the whole life of a stream
+    normalizer: Tensor  # [B, N, K], float32
+
+
+class GatedDeltaAttention(SelfAttention):
+    def __init__(self, config: DiTConfig):
+        super().__init__(config)
+        self.beta = nn.Linear(config.dim, config.heads)
+        self.decay = nn.Linear(config.dim, config.heads)
+        self.A_log = nn.Parameter(torch.zeros(config.heads))
+        self.dt_bias = nn.Parameter(torch.zeros(config.heads))
+
+    def init_state(self, batch: int, grid: tuple[int, int]) -> GatedDeltaState:
+        dim = self.out.in_features // self.heads
+        memory = self.A_log.new_zeros(batch, self.heads, dim, dim, dtype=torch.float32)
+        return GatedDeltaState(memory, memory[..., 0])
+
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, T, H, W, D] -> how strongly each token writes, [B, N, T, S], and what each frame keeps of
+        the past, [B, N, T]; both float32: a bfloat16 decay above 0.998 would be 1."""
+        beta = torch.sigmoid(self.beta(x).float()).flatten(2, 3).permute(0, 3, 1, 2)
+        rate = F.softplus(self.decay(x.mean(dim=(2, 3))).float() + self.dt_bias.float())  # [B, T, N]
+        return beta, torch.exp(-self.A_log.float().exp() * rate).transpose(1, 2)
+
+    def forward(self, x: Tensor, rotary: Rotary, state: GatedDeltaState) -> tuple[Tensor, GatedDeltaState]:
+        """x [B, T, H, W, D] and the state before this chunk -> y [B, T, H, W, D] and the state after it."""
+        frames, tokens = x.shape[1], x.shape[2] * x.shape[3]
+        q, k, v, gate = self.project(x)
+        q, k = F.relu(q), F.relu(k) * (k.shape[-1] * tokens) ** -0.5
+        by_frame = [t.unflatten(2, (frames, tokens)) for t in (q, k, v, rotate(q, rotary), rotate(k, rotary))]
+        o, memory, normalizer = gated_delta(*by_frame, *self.gates(x), state.memory, state.normalizer)
+        return self.merge(o.flatten(2, 3), gate), GatedDeltaState(memory, normalizer)

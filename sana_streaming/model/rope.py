@@ -1,0 +1,52 @@
+"""Rotary positions over time, height and width: interleaved channel pairs, a frequency ladder for each axis."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """The rotation of every token of a chunk: cos and sin, float32 [B, 1, L, K // 2]."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def axis_dims(head_dim: int) -> tuple[int, int, int]:
+    """Channels of a head given to time, height and width."""
+    space = 2 * (head_dim // 6)
+    return head_dim - 2 * space, space, space
+
+
+def rotary(position: Tensor, grid: tuple[int, int, int], head_dim: int, theta: float) -> Rotary:
+    """position int64 [B], latent frames before this chunk; grid (T, H, W) of the chunk."""
+    frames, height, width = grid
+    device = position.device
+    time = position[:, None] + torch.arange(frames, device=device)  # [B, T]
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    t, h, w = (_angles(p, dim, theta) for p, dim in zip((time, rows, columns), axis_dims(head_dim), strict=True))
+    shape = (position.shape[0], frames, height, width)
+    angles = torch.cat(
+        [
+            t[:, :, None, None].expand(*shape, -1),
+            h[None, None, :, None].expand(*shape, -1),
+            w[None, None, None, :].expand(*shape, -1),
+        ],
+        dim=-1,
+    ).flatten(1, 3)[:, None]
+    return Rotary(angles.cos().float(), angles.sin().float())
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """x [B, N, L, K] -> the same, every channel pair turned by its token's angle. Computed in float32."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([even * rotary.cos - odd * rotary.sin, even * rotary.sin + odd * rotary.cos], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def _angles(position: Tensor, dim: int, theta: float) -> Tensor:
+    """Positions of any shape -> [..., dim // 2], float64: positions grow for as long as a stream runs."""
+    exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=position.device) / dim
+    return position.double()[..., None] * theta**-exponent

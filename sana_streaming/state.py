@@ -1,0 +1,68 @@
+"""What is remembered, handled as a value: map over it, join streams in a batch, part them, measure it.
+
+State is built of tensors, None, tuples and frozen dataclasses, nothing else. Every tensor has the batch as its first
+axis, so that many streams can share one pass: `stack` joins states, `select` takes one out. Nothing here writes in place.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+S = TypeVar("S")
+
+
+def map_state(fn: Callable[..., Any], state: S, *others: S) -> S:
+    """Apply fn to every tensor of `state` (and to its counterparts in `others`, which must have the same structure)."""
+    if isinstance(state, Tensor):
+        return fn(state, *others)
+    if state is None:
+        if any(o is not None for o in others):
+            raise ValueError("states differ in structure: one of them has not begun where another has")
+        return state
+    if isinstance(state, tuple):
+        if any(len(o) != len(state) for o in others):  # type: ignore[arg-type]
+            raise ValueError(f"states differ in structure: tuples of {[len(state), *(len(o) for o in others)]}")  # type: ignore[arg-type]
+        return tuple(map_state(fn, *items) for items in zip(state, *others, strict=True))  # type: ignore[return-value]
+    if dataclasses.is_dataclass(state):
+        names = [f.name for f in dataclasses.fields(state)]
+        return dataclasses.replace(  # type: ignore[type-var]
+            state, **{n: map_state(fn, getattr(state, n), *(getattr(o, n) for o in others)) for n in names}
+        )
+    raise TypeError(f"state holds tensors, None, tuples and frozen dataclasses, got {type(state).__name__}")
+
+
+def tensors(state: Any) -> Iterator[Tensor]:
+    """Every tensor of a state, in order."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, tuple):
+        for item in state:
+            yield from tensors(item)
+    elif dataclasses.is_dataclass(state):
+        for f in dataclasses.fields(state):
+            yield from tensors(getattr(state, f.name))
+
+
+def stack(states: Sequence[S]) -> S:
+    """Join states along the batch. They must be at the same stage: equal structure and shapes but for the batch."""
+    return map_state(lambda *xs: torch.cat(xs), *states)
+
+
+def select(state: S, index: slice | Tensor | Sequence[int]) -> S:
+    """The state of some streams of a batch."""
+    if not isinstance(index, slice | Tensor):
+        index = torch.tensor(index)
+    return map_state(lambda x: x[index], state)
+
+
+def detach(state: S) -> S:
+    """The same values, cut off from the graph that computed them."""
+    return map_state(lambda x: x.detach(), state)
+
+
+def nbytes(state: Any) -> int:
+    """Bytes that the tensors of a state hold."""
+    return sum(x.numel() * x.element_size() for x in tensors(state))

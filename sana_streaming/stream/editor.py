@@ -1,0 +1,184 @@
+"""The road of a chunk through the model, and the object that holds one set of weights for many streams."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sana_streaming import checkpoint
+from sana_streaming.codec import VideoCodec
+from sana_streaming.config import ModelConfig
+from sana_streaming.diffusion.flow import sigmas
+from sana_streaming.diffusion.sampler import sample_chunk
+from sana_streaming.model.dit import DiT, DiTState, TextContext
+from sana_streaming.text import load_encoder
+
+if TYPE_CHECKING:
+    from sana_streaming.stream.run import Report
+
+
+@dataclass(frozen=True)
+class EditState:
+    """All that is remembered of one stream (or of a batch of streams)."""
+
+    encoder: Any  # of the codec
+    denoiser: DiTState
+    decoder: Any  # of the codec
+
+
+def init_state(codec: VideoCodec, dit: DiT, batch: int, height: int, width: int) -> EditState:
+    """The beginning of `batch` streams of frames of that size."""
+    stride = codec.config.stride
+    grid = (height // stride, width // stride)
+    return EditState(codec.init_encoder(batch), dit.init_state(batch, grid), codec.init_decoder(batch))
+
+
+def edit_chunk(
+    codec: VideoCodec,
+    dit: DiT,
+    frames: Tensor,
+    text: TextContext,
+    state: EditState,
+    generator: torch.Generator,
+    levels: Sequence[float],
+) -> tuple[Tensor, EditState]:
+    """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator and the noise levels (1 down to 0)
+    -> edited frames of the same shape, and the state after them. Carries no `no_grad`: the caller decides."""
+    source, encoder = codec.encode(to_signed(frames, next(dit.parameters()).dtype), state.encoder)
+    noise = torch.randn(source.shape, generator=generator).to(source.device)
+    latents, denoiser = sample_chunk(partial(dit, source=source, text=text), noise, levels, state.denoiser)
+    edited, decoder = codec.decode(latents.to(source.dtype), state.decoder)
+    return to_uint8(edited), EditState(encoder, denoiser, decoder)
+
+
+def to_signed(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """RGB uint8 [B, F, H, W, 3] -> [B, 3, F, H, W] in [-1, 1]"""
+    return (frames.float() / 127.5 - 1).to(dtype).permute(0, 4, 1, 2, 3)
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """[B, 3, F, H, W], about [-1, 1] -> RGB uint8 [B, F, H, W, 3]"""
+    return ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
+
+
+class Editor:
+    """A model, ready to edit. Holds weights and nothing of any stream; sessions hold the rest."""
+
+    def __init__(self, config: ModelConfig, dit: DiT, codec: VideoCodec, encode_text: Callable[[str], Tensor]):
+        """encode_text: prompt -> token states [L, E]; ValueError for a prompt it cannot take."""
+        self.config = config
+        self.dit = dit
+        self.codec = codec
+        self.encode_text = encode_text
+        self.device = next(dit.parameters()).device
+
+    @classmethod
+    def load(cls, model: str | Path = "nano", device: str | torch.device | None = None) -> Editor:
+        """A shipped model by name, or a folder; on the GPU if there is one. ValueError for what does not exist."""
+        folder = checkpoint.find(model)
+        target = pick_device(device)
+        config, dit, codec = checkpoint.load(folder, target, pick_dtype(target))
+        return cls(config, dit, codec, load_encoder(config.text))
+
+    @property
+    def stride(self) -> int:
+        """Height and width of frames must be multiples of this many pixels."""
+        return self.config.codec.stride
+
+    def prompt(self, text: str) -> TextContext:
+        """What the transformer reads of an instruction. ValueError if it is empty."""
+        with torch.inference_mode():
+            return self.dit.encode_text(self.encode_text(text)[None].to(self.device))
+
+    def session(self, prompt: str, *, seed: int = 0, steps: int | None = None, chunk: int | None = None) -> Session:
+        """A new stream. `steps`: denoising steps, `chunk`: latent frames per chunk; the model's own if not given."""
+        return Session(self, prompt, seed=seed, steps=steps, chunk=chunk)
+
+    def edit(self, source: str | Path, edited: str | Path, prompt: str, **options: Any) -> Report:
+        """Edit a video file. Options and result: `sana_streaming.stream.run.edit_file`."""
+        from sana_streaming.stream.run import edit_file
+
+        return edit_file(self, source, edited, prompt, **options)
+
+
+class Session:
+    """One viewer's stream: a state, a random generator and a prompt. Sessions of one editor do not touch each other."""
+
+    def __init__(
+        self, editor: Editor, prompt: str, *, seed: int = 0, steps: int | None = None, chunk: int | None = None
+    ):
+        sampler = editor.config.sampler
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"expected at least 1 latent frame per chunk, got {chunk}")
+        self.editor = editor
+        self.levels = sigmas(sampler, sampler.steps if steps is None else steps)
+        self.lengths = (sampler.first_chunk, sampler.chunk) if chunk is None else (chunk, chunk)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.state: EditState | None = None  # until the first frames tell their size
+        self.chunks = 0
+        self.set_prompt(prompt)
+
+    @property
+    def chunk_frames(self) -> int:
+        """How many frames the next chunk takes."""
+        first = self.chunks == 0
+        return self.editor.codec.frames_of(self.lengths[0 if first else 1], first)
+
+    def set_prompt(self, prompt: str) -> None:
+        """Takes effect at the next chunk. ValueError if it is empty."""
+        self.text = self.editor.prompt(prompt)
+
+    def step(self, frames: Tensor) -> Tensor:
+        """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU."""
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) != self.chunk_frames:
+            raise ValueError(
+                f"expected {self.chunk_frames} RGB frames, uint8 [F, H, W, 3], got {frames.dtype} {tuple(frames.shape)}"
+            )
+        height, width, stride = frames.shape[1], frames.shape[2], self.editor.stride
+        if height % stride or width % stride:
+            raise ValueError(f"expected height and width in multiples of {stride}, got {height}x{width}")
+        editor = self.editor
+        if self.state is None:
+            self.state = init_state(editor.codec, editor.dit, 1, height, width)
+        with torch.inference_mode():
+            batch = frames[None].to(editor.device)
+            edited, self.state = edit_chunk(
+                editor.codec, editor.dit, batch, self.text, self.state, self.generator, self.levels
+            )
+        self.chunks += 1
+        return edited[0].cpu()
+
+    def fork(self) -> Session:
+        """A second stream that goes on from here, bit for bit as this one would: for undo and to compare prompts."""
+        twin = copy.copy(self)
+        twin.generator = self.generator.clone_state()
+        return twin
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else a GPU if there is one. ValueError if it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device '{device}' cannot be used: {reason}; expected 'cpu', or 'cuda' where there is one"
+        ) from None
+    return torch.device(device)
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where it is fast: GPUs, and CPUs with instructions for it; else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    fast = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if fast else torch.float32
