@@ -1,0 +1,166 @@
+"""Packs raw photos, cut-outs, clips and prompts into one small folder that travels to the training machine.
+
+    python -m sana_streaming.data.pack ASSETS OUT
+
+OUT holds photos/ and sprites/ (WebP), videos/ (copied), prompts.safetensors and prompts.json (token states of every phrasing), and
+index.json, which says what each file is and whether it is for training or held out for validation.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from sana_streaming import config
+
+PHOTO_SIDE = 320  # short side, pixels
+PHOTO_ASPECT = 1.6  # longer photos lose their ends: the bank pads all photos to one size
+LICENCE_CLASSES = frozenset({"permissive", "permissive-attribution", "permissive-package", "share-alike"})
+FILM = "big_buck_bunny_288p.mp4"
+FILM_CREDIT = "(c) 2008 Blender Foundation"
+FILM_TRAINING_PART = 0.9
+HELD_OUT_CLIPS = frozenset({"webcam_talk_b", "bbb_bird_tree", "drone_street", "hand_box"})
+
+
+def split_of(name: str) -> str:
+    """ "val" for a tenth of all names, "train" for the rest; the same on every machine and in every version of Python."""
+    return "val" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0 else "train"
+
+
+def pack(assets: Path, out: Path, prompts: bool = True) -> dict[str, Any]:
+    """Write the pack and return its index. ValueError if the assets are not where they should be."""
+    if not (assets / "photos" / "licences.csv").is_file():
+        raise ValueError(f"expected a folder with photos/, sprites/ and videos/, got {assets}")
+    out.mkdir(parents=True, exist_ok=True)
+    clips, film = pack_videos(assets / "videos", out)
+    index = {
+        "photos": pack_photos(assets / "photos", out),
+        "sprites": pack_sprites(assets / "sprites", out),
+        "clips": clips,
+        "film": film,
+    }
+    (out / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    if prompts:
+        from sana_streaming.data.edits import EDITS
+        from sana_streaming.text import load_encoder
+
+        phrases = [phrase for edit in EDITS.values() for phrase in (*edit.phrasings, *edit.held_out)]
+        pack_prompts(phrases, load_encoder(config.nano().text), out)
+    return index
+
+
+def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
+    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE."""
+    import cv2
+
+    rows = [row for row in _read_csv(folder / "licences.csv") if row["licence_class"] in LICENCE_CLASSES]
+    (out / "photos").mkdir(exist_ok=True)
+
+    def convert(row: dict[str, str]) -> dict[str, Any]:
+        name = Path(row["file"]).stem
+        image = cv2.imread(str(folder / row["file"]), cv2.IMREAD_COLOR)
+        h, w = image.shape[:2]
+        longest = int(min(h, w) * PHOTO_ASPECT)
+        top, left = max(0, h - longest) // 2, max(0, w - longest) // 2
+        image = image[top : h - top, left : w - left]
+        scale = min(1.0, PHOTO_SIDE / min(h, w))
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 88])
+        return {
+            "file": f"photos/{name}.webp",
+            "licence": row["licence"],
+            "credit": row["credit"],
+            "split": split_of(name),
+        }
+
+    return _in_threads(convert, rows, "photos")
+
+
+def pack_sprites(folder: Path, out: Path) -> list[dict[str, Any]]:
+    """Cut-outs with their transparency. One name is always in one split, whatever its styles."""
+    import cv2
+
+    (out / "sprites").mkdir(exist_ok=True)
+
+    def convert(row: dict[str, str]) -> dict[str, Any]:
+        stem = Path(row["file"]).stem
+        image = cv2.imread(str(folder / row["file"]), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(out / "sprites" / f"{stem}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 85])
+        return {
+            "file": f"sprites/{stem}.webp",
+            "name": row["name"],
+            "licence": row["licence"],
+            "split": split_of(row["name"]),
+        }
+
+    return _in_threads(convert, _read_csv(folder / "names.csv"), "sprites")
+
+
+def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Clips and film as they are. Where a held-out clip was cut from the film, the film leaves that part out too."""
+    (out / "videos").mkdir(exist_ok=True)
+    clips, cut_out = [], []
+    for row in tqdm(_read_csv(folder / "licences.csv"), desc="videos"):
+        held_out = Path(row["file"]).stem in HELD_OUT_CLIPS
+        clips.append(
+            {"file": f"videos/{row['file']}", "credit": row["credit"], "split": "val" if held_out else "train"}
+        )
+        shutil.copyfile(folder / row["file"], out / "videos" / row["file"])
+        if held_out and FILM_CREDIT in row["credit"]:
+            start = float(row["start_s"])
+            cut_out.append([start, start + float(row["duration_s"])])
+    if not (folder / FILM).is_file():
+        return clips, None
+    shutil.copyfile(folder / FILM, out / "videos" / FILM)
+    film = {
+        "file": f"videos/{FILM}",
+        "credit": FILM_CREDIT,
+        "training_part": FILM_TRAINING_PART,
+        "held_out_seconds": cut_out,
+    }
+    return clips, film
+
+
+def pack_prompts(phrases: Iterable[str], encoder: Callable[[str], Tensor], out: Path) -> None:
+    """Token states of each phrase, float16, one after the other: phrase i has rows offsets[i] to offsets[i + 1]."""
+    phrases = list(phrases)
+    states = [encoder(phrase).half() for phrase in tqdm(phrases, desc="prompts")]
+    offsets = torch.tensor(np.cumsum([0, *(len(s) for s in states)]))
+    save_file({"states": torch.cat(states).contiguous(), "offsets": offsets}, out / "prompts.safetensors")
+    (out / "prompts.json").write_text(json.dumps(phrases, indent=0) + "\n")
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _in_threads(convert: Callable[[dict[str, str]], Any], rows: list[dict[str, str]], what: str) -> list[Any]:
+    with ThreadPoolExecutor(2) as pool:
+        return list(tqdm(pool.map(convert, rows), total=len(rows), desc=what))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("assets", type=Path, help="folder with photos/, sprites/ and videos/")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--no-prompts", action="store_true", help="leave the phrasings' token states out")
+    args = parser.parse_args()
+    pack(args.assets, args.out, prompts=not args.no_prompts)
+    size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
+    print(f"{args.out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

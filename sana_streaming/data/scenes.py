@@ -1,0 +1,243 @@
+"""Source clips: camera moves over photos, real video, cut-outs flying over both, and a few plain graphics.
+
+Everything is drawn on the device of the bank, a whole kind of clip at once. Coordinates are pixels, x to the right, y down; the
+centre of the first pixel is at 0.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from sana_streaming.data.bank import SPRITE_SIDE, Bank
+from sana_streaming.data.motion import chance, eased, fork, integers, log_uniform, speed_limited, uniform, waves
+
+KINDS = {"photo": 0.52, "still": 0.07, "video": 0.38, "graphic": 0.03}
+SPRITE_SHARE = 0.4  # of all clips but stills and graphics
+SHADOW = 0.45
+
+
+def render_sources(bank: Bank, batch: int, frames: int, height: int, width: int, generator: Generator) -> Tensor:
+    """-> clips [B, F, 3, H, W] float32 in [0, 1] on the device of the bank."""
+    if height % 16 or width % 16:
+        raise ValueError(f"height and width: expected multiples of 16, got {height}x{width}")
+    rng = fork(generator)
+    kind = torch.multinomial(torch.tensor(list(KINDS.values())), batch, replacement=True, generator=rng)
+    groups = {name: (kind == i).nonzero()[:, 0] for i, name in enumerate(KINDS)}
+    if not bank.clips and not bank.film:
+        groups["photo"], groups["video"] = torch.cat([groups["photo"], groups["video"]]), groups["video"][:0]
+
+    out = torch.empty(batch, frames, 3, height, width, device=bank.device)
+    camera = torch.cat([groups["photo"], groups["still"]])
+    if len(camera):
+        still = torch.arange(len(camera)) >= len(groups["photo"])
+        _put(out, camera, photo_clips(bank, frames, height, width, still, rng))
+    for i in groups["video"].tolist():
+        out[i] = video_clip(bank, frames, height, width, rng)
+    for i in groups["graphic"].tolist():
+        out[i] = GRAPHICS[int(integers(rng, len(GRAPHICS)))](frames, height, width, rng).to(bank.device)
+    _grade(out, rng)
+
+    moving = torch.cat([groups["photo"], groups["video"]])
+    moving = moving[chance(rng, SPRITE_SHARE, len(moving))]
+    layers = 1 + integers(rng, 3, len(moving))
+    for layer in range(3 if len(bank.sprites) else 0):
+        if len(members := moving[layers > layer]):
+            _put(out, members, add_sprites(out[members.to(out.device)], bank, rng))
+    return out.clamp_(0, 1)
+
+
+def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor, rng: Generator) -> Tensor:
+    """Camera moves over photos, one for each element of still [n] (true: the camera rests) -> [n, F, 3, H, W]."""
+    n = len(still)
+    moving = ~still
+    index = integers(rng, len(bank.photos), n)
+    size = bank.photo_sizes[index].flip(-1).float()  # [n, 2] width and height
+    view = torch.tensor([width, height])
+    fit = (size / view).amin(-1)  # photo pixels per output pixel when the view is as large as the photo allows
+    base = fit * uniform(rng, 0.55, 1.0, n)
+
+    zoom = (
+        1
+        - 0.2
+        * uniform(rng, 0, 1, n)[:, None]
+        * (1 + waves(rng, frames, (40, 200), n))
+        / 2
+        * (moving & chance(rng, 0.5, n))[:, None]
+    )
+    angle = uniform(rng, -0.1, 0.1, n)[:, None] * chance(rng, 0.4, n)[:, None]
+    sway = waves(rng, frames, (40, 160), n) * uniform(rng, 0, 0.12, n)[:, None]
+    angle = angle + sway * (moving & chance(rng, 0.4, n))[:, None]
+    once = chance(rng, 0.3, n)[:, None, None]
+    path = torch.where(once, eased(rng, frames, n, 2), waves(rng, frames, (32, 200), n, 2))
+    margin = ((size - base[:, None] * view) / 2).clamp_min(0)
+    speed = log_uniform(rng, 0.002, 0.03, n, 1) * view.min() * base[:, None]
+    path = speed_limited(path, margin * uniform(rng, 0.3, 1.1, n, 2), speed) * moving[:, None, None]
+    shake = (
+        waves(rng, frames, (6, 16), n, 2)
+        * (uniform(rng, 0, 0.008, n) * view.min() * base * (moving & chance(rng, 0.35, n)))[:, None, None]
+    )
+    centre = (
+        (size - 1)[:, :, None] / 2 + margin[:, :, None] * uniform(rng, -0.6, 0.6, n, 2, 1) + path + shake
+    )  # [n, 2, F]
+
+    photos = bank.photos[index.to(bank.device)].float().div_(255)
+    shrink = max(
+        1.0, float((base * zoom.amax(-1)).max()) / 1.3
+    )  # smooth the photos first where sampling would skip pixels
+    if shrink > 1:
+        small = [max(1, round(side / shrink)) for side in photos.shape[-2:]]
+        photos = F.interpolate(photos, size=small, mode="bilinear", antialias=True)
+    middle = ((view - 1) / 2)[:, None].expand(n, 2, frames)
+    points = _points(_affine(base[:, None] * zoom, angle, middle, centre).to(bank.device), height, width)
+    last = (size - 1).to(bank.device)[:, None, None, None]
+    points = last - (points.remainder(2 * last) - last).abs_()  # mirrored at the edges of the photo
+    full = torch.tensor(bank.photos.shape[:-3:-1], device=bank.device)
+    clips = _sample(photos, (2 * points + 1) / full - 1, padding="border")
+    flip = chance(rng, 0.5, n).to(bank.device)[:, None, None, None, None]
+    return torch.where(flip, clips.flip(-1), clips)
+
+
+def video_clip(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> Tensor:
+    """A crop of real video or film -> [F, 3, H, W]. A shot that is too short is played to and fro."""
+    use_film = not bank.clips or (len(bank.film) > 0 and bool(chance(rng, 0.5)))
+    shots = bank.film if use_film else bank.clips
+    lengths = torch.tensor([len(shot) for shot in shots])
+    weight = (lengths - frames).clamp_min(0).float() + 1e-3 * lengths if use_film else torch.ones(len(shots))
+    shot = shots[int(torch.multinomial(weight, 1, generator=rng))]
+    stride = 2 if len(shot) >= 2 * frames and bool(chance(rng, 0.3)) else 1
+    start = int(integers(rng, max(1, len(shot) - stride * frames + 1)))
+    t = start + stride * torch.arange(frames)
+    period = max(1, 2 * (len(shot) - 1))
+    t = (t % period - 2 * ((t % period) - (len(shot) - 1)).clamp_min(0)).to(shot.device)
+
+    h, w = shot.shape[-2:]
+    scale = min(h / height, w / width) * float(uniform(rng, 0.6, 1.0))
+    crop_h, crop_w = min(h, round(height * scale)), min(w, round(width * scale))
+    top, left = int(integers(rng, h - crop_h + 1)), int(integers(rng, w - crop_w + 1))
+    crop = shot[t, :, top : top + crop_h, left : left + crop_w].float().div_(255)
+    clip = F.interpolate(crop, size=(height, width), mode="bilinear", antialias=True)
+    clip = clip.flip(-1) if chance(rng, 0.5) else clip
+    return clip.flip(0) if chance(rng, 0.2) else clip
+
+
+def add_sprites(clips: Tensor, bank: Bank, rng: Generator) -> Tensor:
+    """One cut-out with a soft shadow over each clip [n, F, 3, H, W]; it may leave the picture and come back."""
+    n, frames, _, height, width = clips.shape
+    short = min(height, width)
+    sprites = bank.sprites[integers(rng, len(bank.sprites), n).to(bank.device)].float().div_(255)
+    sprites[:, :3] *= sprites[:, 3:]  # premultiplied, so that no fringe appears where pixels are mixed
+    size = log_uniform(rng, 0.12, 0.55, n) * short
+    size = size[:, None] * (1 + 0.2 * waves(rng, frames, (40, 160), n) * chance(rng, 0.4, n)[:, None])
+    angle = (
+        uniform(rng, -0.4, 0.4, n)[:, None]
+        + waves(rng, frames, (24, 120), n) * (uniform(rng, 0, 0.6, n) * chance(rng, 0.6, n))[:, None]
+    )
+    view = torch.tensor([width, height])[:, None]
+    path = waves(rng, frames, (40, 200), n, 2)
+    reach = uniform(rng, 0.0, 0.7, n, 2) * view[:, 0]
+    path = speed_limited(path, reach, log_uniform(rng, 0.002, 0.035, n, 1) * short)
+    position = uniform(rng, -0.35, 0.35, n, 2, 1) * view + path + view / 2  # [n, 2, F]
+
+    level = torch.log2(SPRITE_SIDE / size.mean(-1)).clamp(0, 3).round().long().to(bank.device)
+    soft = _softened(sprites, 3)
+    chosen = torch.stack([_softened(sprites, i) for i in range(3)] + [soft], dim=1)[
+        torch.arange(n, device=bank.device), level
+    ]
+    offset = torch.tensor([0.25, 0.5])[:, None] * uniform(rng, 0.1, 0.3, n, 1, 1) * size[:, None, :]
+    place, place_below = (
+        _affine(2 / size, angle, where, torch.zeros_like(where)).to(bank.device)
+        for where in (position, position + offset)
+    )
+    shadow = _sample(soft[:, 3:], _points(place_below, height, width))
+    stamp = _sample(chosen, _points(place, height, width))  # [n, F, 4, H, W]
+    clips = clips * (1 - SHADOW * shadow)
+    return clips * (1 - stamp[:, :, 3:]) + stamp[:, :, :3]
+
+
+def flat_colour(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+    return uniform(rng, 0, 1, 3, 1, 1).expand(frames, 3, height, width)
+
+
+def gradient(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+    """Two colours, blended along a line that turns slowly."""
+    angle = (uniform(rng, 0, 2 * math.pi, 1) + 0.3 * waves(rng, frames, (60, 200)))[:, None, None]
+    x, y = torch.linspace(-0.7, 0.7, width), torch.linspace(-0.7, 0.7, height)[:, None]
+    mix = (0.5 + angle.cos() * x + angle.sin() * y).clamp(0, 1)[:, None]  # [F, 1, H, W]
+    first, second = uniform(rng, 0, 1, 2, 3, 1, 1)
+    return first + (second - first) * mix
+
+
+def shapes(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+    """Discs of plain colours drifting over a plain colour."""
+    clip = flat_colour(frames, height, width, rng).clone()
+    x, y = torch.arange(width), torch.arange(height)[:, None]
+    view = torch.tensor([width, height])
+    for radius in log_uniform(rng, 0.05, 0.35, 6) * min(height, width):
+        centre = (0.5 + 0.5 * waves(rng, frames, (60, 240), 2)) * view[:, None]  # [2, F]
+        distance = torch.hypot(x - centre[0, :, None, None], y - centre[1, :, None, None])
+        inside = (radius - distance + 0.5).clamp(0, 1)[:, None]
+        clip += inside * (uniform(rng, 0, 1, 3, 1, 1) - clip)
+    return clip
+
+
+def text_like(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+    """Lines of dark dashes on a light page, or the reverse, scrolling slowly or not at all."""
+    cell = max(2, round(min(height, width) * float(uniform(rng, 0.012, 0.03))))
+    rows, columns = height // (4 * cell) + 2, width // cell + 2
+    ink = chance(rng, 0.7, rows, 1, columns).float().repeat(1, 4, 1)
+    ink[:, 2:] = 0  # the space between lines
+    page = F.interpolate(ink.flatten(0, 1)[None, None], scale_factor=cell, mode="nearest")[0, 0]
+    scroll = int(integers(rng, 3))
+    top = (scroll * torch.arange(frames)) % (len(page) - height) if len(page) > height else torch.zeros(frames).long()
+    lines = torch.stack([page[t : t + height, :width] for t in top.tolist()])[:, None]
+    paper, colour = uniform(rng, 0.75, 1, 3, 1, 1), uniform(rng, 0, 0.4, 3, 1, 1)
+    return paper + (colour - paper) * (lines if chance(rng, 0.7) else 1 - lines)
+
+
+GRAPHICS = (flat_colour, gradient, shapes, text_like)
+
+
+def _softened(sprites: Tensor, level: int) -> Tensor:
+    """Sprites as they look when they are 2**level times smaller, at the old size."""
+    if level == 0:
+        return sprites
+    return F.interpolate(F.avg_pool2d(sprites, 2**level), size=sprites.shape[-2:], mode="bilinear")
+
+
+def _affine(scale: Tensor, angle: Tensor, origin: Tensor, target: Tensor) -> Tensor:
+    """Maps that turn by angle [n, F], scale by scale [n, F] and take origin to target, both [n, 2, F] -> [n, F, 2, 3]."""
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # [n, F, 2, 2]
+    shift = target.transpose(1, 2)[..., None] - turn @ origin.transpose(1, 2)[..., None]
+    return torch.cat([turn, shift], -1)
+
+
+def _points(maps: Tensor, height: int, width: int) -> Tensor:
+    """Each output pixel under maps [n, F, 2, 3] -> [n, F, H, W, 2]."""
+    x = torch.arange(width, device=maps.device)[:, None] * maps[:, :, None, :, 0]
+    y = torch.arange(height, device=maps.device)[:, None] * maps[:, :, None, :, 1] + maps[:, :, None, :, 2]
+    return x[:, :, None] + y[:, :, :, None]
+
+
+def _sample(images: Tensor, points: Tensor, padding: str = "zeros") -> Tensor:
+    """Images [n, C, h, w] at points [n, F, H, W, 2] in [-1, 1] -> [n, F, C, H, W]."""
+    out = F.grid_sample(images, points.flatten(1, 2), padding_mode=padding, align_corners=False)
+    return out.unflatten(2, points.shape[1:3]).transpose(1, 2)
+
+
+def _put(out: Tensor, index: Tensor, clips: Tensor) -> None:
+    out[index.to(out.device)] = clips
+
+
+def _grade(clips: Tensor, rng: Generator) -> None:
+    """Random white balance, saturation, brightness and gamma for most clips, in place."""
+    n = len(clips)
+    use = chance(rng, 0.7, n, 1).float()
+    gain = (1 + use * uniform(rng, -0.12, 0.12, n, 3)) * (1 + use * uniform(rng, -0.2, 0.15, n, 1))
+    saturation = 1 + use * uniform(rng, -0.4, 0.3, n, 1)
+    gamma = torch.exp(use * uniform(rng, -0.25, 0.25, n, 1))
+    gain, saturation, gamma = (x.to(clips.device)[:, None, :, None, None] for x in (gain, saturation, gamma))
+    grey = clips.mean(2, keepdim=True)
+    clips.sub_(grey).mul_(saturation).add_(grey).mul_(gain).clamp_(0, 1).pow_(gamma)
