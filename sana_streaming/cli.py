@@ -1,0 +1,258 @@
+"""The command line. Heavy libraries are loaded once the arguments are known to be good."""
+
+import argparse
+import math
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import pairwise
+from types import FrameType
+from typing import NoReturn
+
+from sana_streaming import __version__
+
+# Name -> (module with add_arguments(parser) and run(args) -> exit code, what it does).
+COMMANDS = {
+    "edit": ("sana_streaming.cli", "edit a video file by instruction"),
+    "bench": ("sana_streaming.bench.command", "measure the speed of this machine"),
+}
+VIDEO_LIBRARIES = ("av", "tqdm")  # extras: a server may do without
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code. What the user got wrong ends as one line on stderr and code 2."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = Parser(prog="sana-streaming", description="Live video editing by instruction.")
+    parser.add_argument("--version", action="version", version=f"sana-streaming {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        for name, (module, purpose) in COMMANDS.items():
+            subparser = subparsers.add_parser(name, help=purpose, description=purpose.capitalize() + ".")
+            if name == chosen:
+                import_module(module).add_arguments(subparser)
+        args = parser.parse_args(argv)
+        with one_line_warnings():
+            return import_module(COMMANDS[args.command][0]).run(args)
+    except SystemExit:  # --help and --version
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted: nothing was kept", file=sys.stderr)
+        return INTERRUPTED
+    except ValueError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if error.name not in VIDEO_LIBRARIES:
+            raise
+        print(f"error: {error.name} is missing; install it with: pip install 'sana-streaming[video]'", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return FAILED
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `edit`."""
+    parser.add_argument("input", metavar="IN", help="the video to edit")
+    parser.add_argument("output", metavar="OUT", help="where the result goes: .mp4, .mov or .mkv")
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        action="append",
+        required=True,
+        help="the instruction; T=TEXT changes it T seconds after the beginning; may be given many times",
+    )
+    parser.add_argument(
+        "--model", default="nano", metavar="NAME", help="a shipped model or a folder (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="denoising steps (default: the model's)")
+    parser.add_argument(
+        "--seed", type=whole(0), default=0, metavar="N", help="of the noise; the same seed gives the same result"
+    )
+    parser.add_argument(
+        "--size",
+        type=whole(32),
+        metavar="PIXELS",
+        help="short side that is edited (default: 256 on a CPU, 512 on a GPU)",
+    )
+    parser.add_argument("--keep-size", action="store_true", help="scale the result back to the size of the source")
+    parser.add_argument("--compare", action="store_true", help="show source and edited side by side")
+    parser.add_argument(
+        "--start", type=seconds, default=0.0, metavar="T", help="seconds of the source to leave out at the beginning"
+    )
+    parser.add_argument("--duration", type=positive_seconds, metavar="T", help="seconds to edit (default: to the end)")
+    parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Edit a file."""
+    prompt, *changes = prompts_of(args.prompt)
+    from sana_streaming.stream.run import check_files, edit_file
+
+    check_files(args.input, args.output, start=args.start, duration=args.duration)
+    from sana_streaming.stream.editor import Editor
+
+    editor = Editor.load(args.model, device=args.device)
+    with stop_on_signals() as stop, progress() as on_progress:
+        report = edit_file(
+            editor,
+            args.input,
+            args.output,
+            prompt[1],
+            size=args.size,
+            keep_size=args.keep_size,
+            compare=args.compare,
+            seed=args.seed,
+            steps=args.steps,
+            start=args.start,
+            duration=args.duration,
+            prompts=changes,
+            on_progress=on_progress,
+            stop=stop,
+        )
+    how_far = "stopped early: " if report.stopped_early else ""
+    print(
+        f"{how_far}{args.output}: {report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} frames per second"
+    )
+    return INTERRUPTED if report.stopped_early else 0
+
+
+def prompts_of(texts: Sequence[str]) -> list[tuple[float, str]]:
+    """Prompts by time. `T=TEXT` begins at T seconds if a number stands before the first `=`; all else begins at 0."""
+    prompts = []
+    for text in texts:
+        before, mark, after = text.partition("=")
+        begin = number_in(before) if mark else None
+        prompt = (0.0, text) if begin is None else (begin, after)
+        if prompt[0] < 0:
+            raise ValueError(f"--prompt: expected a time of 0 seconds or more, got {before!r}")
+        if not prompt[1].strip():
+            raise ValueError(f"--prompt: expected an instruction, got {text!r}")
+        prompts.append(prompt)
+    prompts.sort(key=lambda prompt: prompt[0])
+    if prompts[0][0] != 0:
+        raise ValueError(
+            f"--prompt: expected one that begins at 0 seconds, got the first at {prompts[0][0]:g}; add --prompt TEXT"
+        )
+    for (time_a, text_a), (time_b, text_b) in pairwise(prompts):
+        if time_a == time_b:
+            raise ValueError(
+                f"--prompt: expected one prompt at a time, got {text_a!r} and {text_b!r} at {time_a:g} seconds"
+            )
+    return prompts
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """An argument type: a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        return value
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """An argument type: a time of 0 seconds or more."""
+    value = number_in(text)
+    if value is None or value < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more, got {text!r}")
+    return value
+
+
+def positive_seconds(text: str) -> float:
+    """An argument type: a time above 0 seconds."""
+    if seconds(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return seconds(text)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """A question that turns true at the first SIGINT or SIGTERM. The second aborts at once, by KeyboardInterrupt."""
+    came: list[int] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+        print("\nstopping after this chunk; once more to abort", file=sys.stderr)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress(
+    every: float = 5.0, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Progress on stderr: a bar on a terminal, else a line every few seconds. Takes frames done and frames expected."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        with tqdm(unit="frame", dynamic_ncols=True) as bar:
+
+            def show(done: int, total: int | None) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield show
+        return
+    begin = last = clock()
+
+    def line(done: int, total: int | None) -> None:
+        nonlocal last
+        now = clock()
+        if now - last < every:
+            return
+        last = now
+        rate = done / (now - begin)
+        left = f", {(total - done) / rate:.0f} s left" if total and total > done else ""
+        print(f"{done}/{total or '?'} frames, {rate:.1f} frames per second{left}", file=sys.stderr)
+
+    yield line
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Our own warnings as one line each; those of libraries are for developers, not for users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", category=UserWarning, module="sana_streaming")
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(message)}", file=sys.stderr)
+        yield
+
+
+def number_in(text: str) -> float | None:
+    """The finite number that a text is, if it is one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def one_line(message: object) -> str:
+    return " ".join(str(message).split())

@@ -1,0 +1,23 @@
+"""Every reader by the scheme of its address. A new one is a new file and a line here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .file_reader import FileReader
+from .frame import Reader, VideoError
+
+READERS: dict[str, Callable[..., Reader]] = {"file": FileReader}
+
+
+def open_reader(address: str | Path, **options: Any) -> Reader:
+    """`clip.mp4` and `file://clip.mp4` are files; `scheme://...` picks another reader. VideoError if it is unknown."""
+    scheme, rest = split_scheme(address)
+    if scheme not in READERS:
+        raise VideoError(f"cannot read {address}: expected a file or one of {sorted(READERS)}, got {scheme!r}")
+    return READERS[scheme](rest, **options)
+
+
+def split_scheme(address: str | Path) -> tuple[str, str]:
+    scheme, mark, rest = str(address).partition("://")
+    return (scheme, rest) if mark else ("file", str(address))
