@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from sana_streaming._version import __version__
+__version__ = "0.1.0"
 
 __all__ = ["Editor", "Session", "__version__"]
 

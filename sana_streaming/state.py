@@ -1,7 +1,7 @@
 """What is remembered, handled as a value: map over it, join streams in a batch, part them, measure it.
 
 State is built of tensors, None, tuples and frozen dataclasses, nothing else. Every tensor has the batch as its first
-axis, so that many streams can share one pass: `stack` joins states, `select` takes one out. Nothing here writes in place.
+axis, so that many streams can share a pass: `stack` joins states, `select` takes one out. Nothing here writes in place.
 """
 
 import dataclasses

@@ -44,6 +44,8 @@ class DiT(nn.Module):
         )
         self.scale_shift_table = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
         self.output = nn.Linear(config.dim, config.latent_channels)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def init_state(self, batch: int, grid: tuple[int, int]) -> DiTState:
         """The beginning of `batch` streams of latents with height and width `grid`."""

@@ -24,6 +24,7 @@ class FeedForward(nn.Module):
         self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
         self.down = nn.Linear(hidden, dim, bias=False)
         self.temporal = nn.Linear(3 * dim, dim, bias=False)  # taps: the frame before, the frame itself, the frame after
+        nn.init.zeros_(self.temporal.weight)
 
     def init_state(self, batch: int, grid: tuple[int, int]) -> FeedForwardState:
         return FeedForwardState(self.down.weight.new_zeros(batch, *grid, self.down.out_features))

@@ -26,7 +26,13 @@ class GatedDeltaAttention(SelfAttention):
         self.beta = nn.Linear(config.dim, config.heads)
         self.decay = nn.Linear(config.dim, config.heads)
         self.A_log = nn.Parameter(torch.zeros(config.heads))
-        self.dt_bias = nn.Parameter(torch.zeros(config.heads))
+        self.dt_bias = nn.Parameter(torch.full((config.heads,), -8.0))
+        for gate, bias in (
+            (self.beta, 5.0),
+            (self.decay, 0.0),
+        ):  # starts as linear attention that forgets next to nothing
+            nn.init.zeros_(gate.weight)
+            nn.init.constant_(gate.bias, bias)
 
     def init_state(self, batch: int, grid: tuple[int, int]) -> GatedDeltaState:
         dim = self.out.in_features // self.heads

@@ -17,8 +17,9 @@ class SelfAttention(nn.Module):
         self.qkvg = nn.Linear(dim, 4 * dim, bias=False)
         self.q_norm = nn.RMSNorm(dim, eps=config.attention_norm_eps)
         self.k_norm = nn.RMSNorm(dim, eps=config.attention_norm_eps)
-        self.gate_bias = nn.Parameter(torch.zeros(dim))
+        self.gate_bias = nn.Parameter(torch.ones(dim))
         self.out = nn.Linear(dim, dim)
+        nn.init.zeros_(self.qkvg.weight[3 * dim :].detach())  # the gate starts open and alike for all tokens
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """[B, T, H, W, D] -> q, k (normalised over all heads jointly) and v [B, N, L, K], gate [B, T, H, W, D]"""

@@ -51,16 +51,16 @@ def edit_chunk(
 ) -> tuple[Tensor, EditState]:
     """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator and the noise levels (1 down to 0)
     -> edited frames of the same shape, and the state after them. Carries no `no_grad`: the caller decides."""
-    source, encoder = codec.encode(to_signed(frames, next(dit.parameters()).dtype), state.encoder)
+    source, encoder = codec.encode(to_signed(frames), state.encoder)
     noise = torch.randn(source.shape, generator=generator).to(source.device)
     latents, denoiser = sample_chunk(partial(dit, source=source, text=text), noise, levels, state.denoiser)
-    edited, decoder = codec.decode(latents.to(source.dtype), state.decoder)
+    edited, decoder = codec.decode(latents, state.decoder)
     return to_uint8(edited), EditState(encoder, denoiser, decoder)
 
 
-def to_signed(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """RGB uint8 [B, F, H, W, 3] -> [B, 3, F, H, W] in [-1, 1]"""
-    return (frames.float() / 127.5 - 1).to(dtype).permute(0, 4, 1, 2, 3)
+def to_signed(frames: Tensor) -> Tensor:
+    """RGB uint8 [B, F, H, W, 3] -> [B, 3, F, H, W] in [-1, 1], float32"""
+    return (frames.float() / 127.5 - 1).permute(0, 4, 1, 2, 3)
 
 
 def to_uint8(frames: Tensor) -> Tensor:
