@@ -5,6 +5,10 @@ import torch
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 
+torch.set_num_threads(
+    1
+)  # test tensors are tiny: on a busy machine two threads wait for each other, thirty times slower
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, default=GOLDEN, help="folder with the whole set of golden numbers")
