@@ -1,10 +1,11 @@
-"""The raw material of training scenes, on one device: photos, cut-outs, real video parted into shots, and encoded prompts."""
+"""Raw material of training scenes on one device: photos, cut-outs, real video parted into shots, encoded prompts."""
 
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Prompts:
     offsets: tuple[int, ...]  # phrase i has rows offsets[i] to offsets[i + 1]
 
     def __call__(self, phrases: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Phrases -> states [B, L, D] float32, zero past the end of each, and mask [B, L], true where there is a token."""
+        """Phrases -> states [B, L, D] float32, zero past their ends, and mask [B, L], true at tokens."""
         if unknown := [phrase for phrase in phrases if phrase not in self.index]:
             raise ValueError(f"expected phrases of the pack, got {unknown[:3]}; pack again after changing the edits")
         starts = torch.tensor([self.offsets[self.index[phrase]] for phrase in phrases])
@@ -60,7 +61,10 @@ class Bank:
 def load_bank(
     pack: str | Path, split: str, device: str | torch.device = "cpu", film_frames: int | None = None, threads: int = 4
 ) -> Bank:
-    """Read one split ("train" or "val") of a pack onto a device. film_frames limits how much of the film is decoded (all: 6 GB)."""
+    """Read one split ("train" or "val") of a pack onto a device.
+
+    film_frames limits how much of the film is decoded, taken evenly from all of it; the whole film takes 6 GB.
+    """
     pack = Path(pack)
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}, got {split!r}")
@@ -101,13 +105,13 @@ def shots(frames: np.ndarray, device: str | torch.device) -> list[Tensor]:
 
 
 def shot_bounds(frames: np.ndarray) -> list[tuple[int, int]]:
-    """First frame and end of each shot in frames uint8 [n, h, w, 3]: a cut is where two small grey pictures differ much."""
+    """First frame and end of each shot in frames uint8 [n, h, w, 3]: a cut is where two thumbnails differ much."""
     import cv2
 
     small = np.stack([cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA) for frame in frames]).astype(np.float32)
     change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)) / 255
     cuts = [0, *(np.flatnonzero(change > CUT_DIFFERENCE) + 1).tolist(), len(frames)]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def _film_parts(pack: Path, film: dict[str, Any] | None, split: str, limit: int | None) -> list[partial[np.ndarray]]:

@@ -20,20 +20,20 @@ class Edit:
     held_out: tuple[str, ...]  # for judging
 
 
-def look(name: str, filter: Callable[[Tensor], Tensor], strong: bool = False) -> Edit:
+def look(name: str, draw: Callable[[Tensor], Tensor], strong: bool = False) -> Edit:
     """An edit that works on each frame [M, 3, H, W] by itself."""
 
     def apply(video: Tensor, generator: Generator) -> Tensor:
-        return filter(video.flatten(0, 1)).clamp(0, 1).view_as(video)
+        return draw(video.flatten(0, 1)).clamp(0, 1).view_as(video)
 
     return _edit(name, apply, strong, particles=False)
 
 
-def weather(name: str, filter: Callable[[Tensor, Generator], Tensor]) -> Edit:
+def weather(name: str, draw: Callable[[Tensor, Generator], Tensor]) -> Edit:
     """An edit with falling particles, whose places are drawn for each clip [N, F, 3, H, W]."""
 
     def apply(video: Tensor, generator: Generator) -> Tensor:
-        return filter(video, generator).clamp(0, 1)
+        return draw(video, generator).clamp(0, 1)
 
     return _edit(name, apply, strong=False, particles=True)
 
@@ -60,10 +60,10 @@ EDITS: dict[str, Edit] = {
         look("neon", looks.neon, strong=True),
         look("cyberpunk", looks.cyberpunk, strong=True),
         look("night", looks.night, strong=True),
-        look("sunset", looks.sunset),
+        look("sunset", looks.sunset, strong=True),
         look("winter", looks.winter),
         look("autumn", looks.autumn),
-        look("fog", looks.fog),
+        look("fog", looks.fog, strong=True),
         look("thermal", looks.thermal, strong=True),
         look("night_vision", looks.night_vision, strong=True),
         look("vintage", looks.vintage),
@@ -74,8 +74,8 @@ EDITS: dict[str, Edit] = {
         look("chalkboard", looks.chalkboard, strong=True),
         look("duotone", looks.duotone, strong=True),
         look("vivid", looks.vivid),
-        look("dreamy", looks.dreamy),
-        look("noir", looks.noir),
+        look("dreamy", looks.dreamy, strong=True),
+        look("noir", looks.noir, strong=True),
         look("x_ray", looks.x_ray, strong=True),
         look("underwater", looks.underwater, strong=True),
         look("vaporwave", looks.vaporwave, strong=True),

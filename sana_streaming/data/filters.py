@@ -1,11 +1,13 @@
 """What looks are made of: blurs, tone curves, outlines, brushes and textures on images [M, 3, H, W] in [0, 1].
 
-Lengths are given in pixels of a picture with a short side of 256 and grow with the picture, so that a look agrees across sizes.
-Nothing depends on other frames or on statistics of the whole frame, and textures are fixed to the frame: a still stays still.
+Lengths are given in pixels of a picture with a short side of 256 and grow with the picture, so that a look agrees
+across sizes. Nothing depends on other frames or on statistics of the whole frame, and textures are fixed to the frame:
+a still stays still.
 """
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +63,7 @@ def steps(x: Tensor, levels: int, softness: float = 0.35) -> Tensor:
 def gradient_map(tone: Tensor, colours: tuple[Colour, ...]) -> Tensor:
     """Tone [M, 1, H, W] -> colours, spread evenly from 0 to 1 and blended in between."""
     out = rgb(tone, colours[0])
-    for i, (low, high) in enumerate(zip(colours[:-1], colours[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(colours)):
         step = rgb(tone, high) - rgb(tone, low)
         out = out + step * (tone * (len(colours) - 1) - i).clamp(0, 1)
     return out
@@ -108,7 +110,7 @@ def outlines(tone: Tensor, sigma: float, gain: float) -> Tensor:
 
 
 def brush(x: Tensor, radius: float) -> Tensor:
-    """Flat patches with crisp borders: each pixel takes the mean of the calmest of its four neighbourhoods, softly chosen."""
+    """Flat patches with crisp borders: each pixel takes the mean of the calmest of four regions, softly chosen."""
     r = max(1, round(radius * scale_of(x)))
     padded = F.pad(x, (r, r, r, r), mode="replicate")
     tone = luma(padded)
@@ -124,7 +126,7 @@ def brush(x: Tensor, radius: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def texture(height: int, width: int, cell: float, seed: int, device: torch.device, stretch: float = 1.0) -> Tensor:
-    """Smooth noise fixed to the frame, [1, 1, H, W] in about [-1, 1], with spots of `cell` pixels, `stretch` times as wide."""
+    """Smooth noise fixed to the frame, [1, 1, H, W] in [-1, 1]: spots of `cell` pixels, `stretch` times as wide."""
     cell = cell * min(height, width) / 256
     rows, columns = math.ceil(height / cell) + 3, math.ceil(width / (cell * stretch)) + 3
     noise = torch.randn(1, 1, rows, columns, generator=torch.Generator().manual_seed(seed))

@@ -119,7 +119,7 @@ def x_ray(x: Tensor) -> Tensor:
 
 def night(x: Tensor) -> Tensor:
     tone = luma(x)
-    moonlit = gradient_map(tone**1.3, ((0.01, 0.02, 0.07), (0.07, 0.13, 0.30), (0.34, 0.45, 0.68))) * (0.8 + 0.3 * x)
+    moonlit = gradient_map(tone**1.2, ((0.02, 0.03, 0.10), (0.11, 0.18, 0.38), (0.42, 0.54, 0.78))) * (0.8 + 0.3 * x)
     lamps = smoothstep(tone, 0.82, 1.0) * rgb(x, (0.55, 0.42, 0.18))
     return vignette(screen(moonlit.clamp(0, 1), lamps), 0.45)
 
@@ -150,7 +150,7 @@ def autumn(x: Tensor) -> Tensor:
 
 def fog(x: Tensor) -> Tensor:
     drift = 0.10 * grain(x, 60, seed=11, stretch=1.8)
-    density = (0.62 + 0.30 * height_above(x) + drift).clamp(0, 0.97)
+    density = (0.55 + 0.34 * height_above(x) + drift).clamp(0, 0.97)
     return mix(blur(x, 1.5), rgb(x, (0.80, 0.83, 0.86)), density)
 
 
@@ -178,16 +178,16 @@ def pencil(x: Tensor) -> Tensor:
 
 def charcoal(x: Tensor) -> Tensor:
     tone = luma(brush(x, 5))
-    rough = 0.10 * grain(x, 3.5, seed=3, stretch=2.5)
-    powder = smoothstep(tone + rough, 0.10, 0.62) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
+    rough = 0.05 * grain(x, 4, seed=3)
+    powder = smoothstep(tone + rough, 0.12, 0.72) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
     return mix(rgb(x, (0.06, 0.06, 0.06)), rgb(x, (0.90, 0.88, 0.84)), powder)
 
 
 def watercolor(x: Tensor) -> Tensor:
-    wash = saturate(brush(brush(x, 5), 4), 1.35)
-    pigment = 1 + 0.14 * grain(x, 26, seed=5) + 0.05 * grain(x, 5, seed=6)
-    thin = 1 - (1 - wash) * 0.72 * pigment  # paint lets the paper through
-    rim = (3.0 * edges(luma(wash), 1.4)).clamp(0, 0.45)
+    wash = saturate(brush(brush(x, 4), 3), 1.8)
+    pigment = 1 + 0.10 * grain(x, 30, seed=5) + 0.03 * grain(x, 6, seed=6)
+    thin = 1 - (1 - wash**0.85) * 0.78 * pigment  # paint lets the paper through
+    rim = (2.5 * edges(luma(wash), 1.4)).clamp(0, 0.4)
     return (thin * (1 - rim) * rgb(x, (1.0, 0.985, 0.95))).clamp(0, 1)
 
 
@@ -208,11 +208,11 @@ def cartoon(x: Tensor) -> Tensor:
 def comic(x: Tensor) -> Tensor:
     tone = luma(blur(x, 1.5))
     column, row = position(x)
-    dots = (torch.cos((column + row) * (math.pi / 5)) + torch.cos((column - row) * (math.pi / 5))) / 4 + 0.5
-    screened = smoothstep(dots + 1.5 * (tone - 0.42), 0.42, 0.68)
+    dots = (torch.cos((column + row) * (math.pi / 6)) + torch.cos((column - row) * (math.pi / 6))) / 4 + 0.5
+    screened = smoothstep(dots + 1.6 * (tone - 0.36), 0.38, 0.68)
     ink = steps(saturate(brush(x, 4), 2.2), 3, 0.15)
     paper = mix(ink, rgb(x, (1.0, 0.97, 0.88)), 0.25)
-    return mix(ink * 0.45, paper, screened) * (1 - outlines(luma(x), 1.6, 16))
+    return mix(ink * 0.55, paper, screened) * (1 - outlines(luma(x), 1.6, 16))
 
 
 def neon(x: Tensor) -> Tensor:
@@ -267,10 +267,10 @@ def pixel_art(x: Tensor) -> Tensor:
 
 
 def vintage(x: Tensor) -> Tensor:
-    faded = saturate(x, 0.6) * rgb(x, (0.86, 0.74, 0.54)) + rgb(x, (0.13, 0.09, 0.08))
+    faded = saturate(x, 0.6) * rgb(x, (0.84, 0.74, 0.56)) + rgb(x, (0.20, 0.15, 0.12))
     column, row = position(x)
     leak = torch.exp(-column / 45) * (0.75 + 0.25 * torch.cos(row / 40))
-    film = screen(faded.clamp(0, 1), leak * rgb(x, (0.75, 0.28, 0.05)))
+    film = screen(faded.clamp(0, 1), leak * rgb(x, (0.85, 0.36, 0.08)))
     edge = 1 - smoothstep(distance_from_centre(x), 0.62, 1.0)
     return film * (0.12 + 0.88 * edge)
 

@@ -1,4 +1,4 @@
-"""Random numbers and smooth paths for procedural scenes. All of it is small, drawn on the CPU and the same on every device.
+"""Random numbers and smooth paths for procedural scenes: small, drawn on the CPU, the same for every device.
 
 Paths are functions of the frame number with speeds per frame, so that long clips look like short ones that go on.
 """
@@ -34,14 +34,14 @@ def integers(rng: Generator, high: int, *shape: int) -> Tensor:
 
 
 def waves(rng: Generator, frames: int, period: tuple[float, float], *shape: int) -> Tensor:
-    """Slow sinusoids of random phase, values in [-1, 1], and periods (in frames) drawn per element -> [*shape, frames]."""
+    """Sinusoids in [-1, 1] with a random phase and period (in frames) for each element -> [*shape, frames]."""
     t = torch.arange(frames)
     phase = uniform(rng, 0, 2 * math.pi, *shape, 1)
     return torch.sin(2 * math.pi * t / log_uniform(rng, *period, *shape, 1) + phase)
 
 
 def eased(rng: Generator, frames: int, *shape: int) -> Tensor:
-    """One move from a rest at -1 or 1 to a rest at the other, beginning somewhere around the clip -> [*shape, frames]."""
+    """One move between rests at -1 and 1, beginning before or within the clip -> [*shape, frames]."""
     start = uniform(rng, -12, 0.7 * frames, *shape, 1)
     x = ((torch.arange(frames) - start) / uniform(rng, 12, 40, *shape, 1)).clamp(0, 1)
     side = 2.0 * chance(rng, 0.5, *shape, 1) - 1
@@ -49,6 +49,6 @@ def eased(rng: Generator, frames: int, *shape: int) -> Tensor:
 
 
 def speed_limited(path: Tensor, reach: Tensor, speed: Tensor) -> Tensor:
-    """Scale a path [..., frames] in [-1, 1] to `reach` [...], or less where it would move faster than `speed` [...] a frame."""
+    """Scale a path [..., frames] in [-1, 1] to `reach` [...], or less where it would exceed `speed` [...] a frame."""
     fastest = path.diff(dim=-1).abs().amax(-1) if path.shape[-1] > 1 else torch.zeros(path.shape[:-1])
     return path * torch.minimum(reach, speed / fastest.clamp_min(1e-6))[..., None]

@@ -2,8 +2,8 @@
 
     python -m sana_streaming.data.pack ASSETS OUT
 
-OUT holds photos/ and sprites/ (WebP), videos/ (copied), prompts.safetensors and prompts.json (token states of every phrasing), and
-index.json, which says what each file is and whether it is for training or held out for validation.
+OUT holds photos/ and sprites/ (WebP), videos/ (copied), prompts.safetensors and prompts.json (token states of every
+phrasing), and index.json, which says what each file is and whether it is for training or held out for validation.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HELD_OUT_CLIPS = frozenset({"webcam_talk_b", "bbb_bird_tree", "drone_street", "h
 
 
 def split_of(name: str) -> str:
-    """ "val" for a tenth of all names, "train" for the rest; the same on every machine and in every version of Python."""
+    """ "val" for a tenth of all names, "train" for the rest; the same on every machine and with every Python."""
     return "val" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0 else "train"
 
 
@@ -69,14 +69,14 @@ def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
 
     def convert(row: dict[str, str]) -> dict[str, Any]:
         name = Path(row["file"]).stem
-        image = cv2.imread(str(folder / row["file"]), cv2.IMREAD_COLOR)
+        image = _read_image(folder / row["file"], cv2.IMREAD_COLOR)
         h, w = image.shape[:2]
         longest = int(min(h, w) * PHOTO_ASPECT)
         top, left = max(0, h - longest) // 2, max(0, w - longest) // 2
         image = image[top : h - top, left : w - left]
         scale = min(1.0, PHOTO_SIDE / min(h, w))
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 88])
+        cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 82])
         return {
             "file": f"photos/{name}.webp",
             "licence": row["licence"],
@@ -95,8 +95,8 @@ def pack_sprites(folder: Path, out: Path) -> list[dict[str, Any]]:
 
     def convert(row: dict[str, str]) -> dict[str, Any]:
         stem = Path(row["file"]).stem
-        image = cv2.imread(str(folder / row["file"]), cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(out / "sprites" / f"{stem}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 85])
+        image = _read_image(folder / row["file"], cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(out / "sprites" / f"{stem}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 75])
         return {
             "file": f"sprites/{stem}.webp",
             "name": row["name"],
@@ -108,19 +108,22 @@ def pack_sprites(folder: Path, out: Path) -> list[dict[str, Any]]:
 
 
 def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Clips and film as they are. Where a held-out clip was cut from the film, the film leaves that part out too."""
+    """Clips and film as they are. Training clips that were cut from the film are left out, since the film holds them;
+    where a held-out clip was cut from it, the film leaves that part out."""
     (out / "videos").mkdir(exist_ok=True)
+    has_film = (folder / FILM).is_file()
     clips, cut_out = [], []
     for row in tqdm(_read_csv(folder / "licences.csv"), desc="videos"):
         held_out = Path(row["file"]).stem in HELD_OUT_CLIPS
-        clips.append(
-            {"file": f"videos/{row['file']}", "credit": row["credit"], "split": "val" if held_out else "train"}
-        )
-        shutil.copyfile(folder / row["file"], out / "videos" / row["file"])
-        if held_out and FILM_CREDIT in row["credit"]:
+        from_film = has_film and FILM_CREDIT in row["credit"]
+        if from_film and held_out:
             start = float(row["start_s"])
             cut_out.append([start, start + float(row["duration_s"])])
-    if not (folder / FILM).is_file():
+        if held_out or not from_film:
+            split = "val" if held_out else "train"
+            clips.append({"file": f"videos/{row['file']}", "credit": row["credit"], "split": split})
+            shutil.copyfile(folder / row["file"], out / "videos" / row["file"])
+    if not has_film:
         return clips, None
     shutil.copyfile(folder / FILM, out / "videos" / FILM)
     film = {
@@ -139,6 +142,15 @@ def pack_prompts(phrases: Iterable[str], encoder: Callable[[str], Tensor], out: 
     offsets = torch.tensor(np.cumsum([0, *(len(s) for s in states)]))
     save_file({"states": torch.cat(states).contiguous(), "offsets": offsets}, out / "prompts.safetensors")
     (out / "prompts.json").write_text(json.dumps(phrases, indent=0) + "\n")
+
+
+def _read_image(path: Path, flags: int) -> np.ndarray:
+    import cv2
+
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise ValueError(f"expected an image file, got {path}")
+    return image
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ def render_batch(
     edits: Sequence[str] | None = None,
     held_out: bool = False,
 ) -> Batch:
-    """Sources and targets on the bank's device. `edits` limits the choice; `held_out` takes the phrasings kept for judging."""
+    """Sources and targets on the bank's device. `edits` limits the choice; `held_out` asks in phrasings for judging."""
     names = tuple(EDITS) if edits is None else tuple(edits)
     if unknown := [name for name in names if name not in EDITS]:
         raise ValueError(f"edits: expected names among {sorted(EDITS)}, got {unknown}")
@@ -41,13 +41,9 @@ def render_batch(
     rng = fork(generator)
     weights = torch.tensor([WEIGHTS.get(name, 1.0) for name in names])
     drawn = torch.multinomial(weights, min(EDITS_PER_BATCH, batch, len(names)), generator=rng).tolist()
-    target = torch.empty_like(source)
-    chosen: list[str] = []
-    for name, clips, out in zip(
-        (names[i] for i in drawn), source.tensor_split(len(drawn)), target.tensor_split(len(drawn)), strict=True
-    ):
-        out.copy_(EDITS[name].apply(clips, rng))
-        chosen += [name] * len(clips)
+    groups = source.tensor_split(len(drawn))
+    chosen = [names[i] for i, clips in zip(drawn, groups, strict=True) for _ in clips]
+    target = torch.cat([EDITS[names[i]].apply(clips, rng) for i, clips in zip(drawn, groups, strict=True)])
     phrasings = [EDITS[name].held_out if held_out else EDITS[name].phrasings for name in chosen]
     phrases = tuple(options[int(integers(rng, len(options)))] for options in phrasings)
     return Batch(source, target, tuple(chosen), phrases)

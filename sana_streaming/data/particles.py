@@ -1,4 +1,4 @@
-"""Falling snow and rain over clips [N, F, 3, H, W]: soft spots whose places are smooth functions of the frame number."""
+"""Falling snow and rain over clips [N, F, 3, H, W]: soft spots whose places are smooth functions of the frame."""
 
 import math
 
@@ -24,7 +24,7 @@ def spots(
 
 
 def snow(video: Tensor, generator: Generator) -> Tensor:
-    """Flakes of several sizes, near ones faster, swaying as they fall, over a scene that is a little paler and colder."""
+    """Flakes of several sizes, near ones faster, swaying as they fall, over a slightly paler and colder scene."""
     rng = fork(generator)
     n, frames, _, height, width = video.shape
     scale, count, device = min(height, width) / 256, round(170 * max(height, width) / min(height, width)), video.device
@@ -68,7 +68,7 @@ def rain(video: Tensor, generator: Generator) -> Tensor:
 
 
 def _shear(pictures: Tensor, slant: Tensor, width: int) -> Tensor:
-    """The middle of pictures [N, F, 1, H, W'], with row y moved by slant [N] times y to the left -> [N, F, 1, H, width]."""
+    """The middle of pictures [N, F, 1, H, W'], with row y moved left by slant [N] times y -> [N, F, 1, H, width]."""
     full_height, full_width = pictures.shape[-2:]
     x = torch.linspace(-1, 1, width, device=slant.device) * ((width - 1) / full_width)
     y = torch.linspace(-1, 1, full_height, device=slant.device)[:, None] * ((full_height - 1) / full_height)

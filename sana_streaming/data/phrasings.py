@@ -35,7 +35,7 @@ BECOME = (
     "{look}",
     "I want {scene} to be {look}",
     "{scene} should be {look}",
-    "turn {scene} {look}",
+    "{scene}, but {look}",
     "please make {scene} {look}",
     "can you make {scene} {look}?",
     "let {scene} become {look}",
@@ -53,7 +53,7 @@ GIVE = (
 PLACE = (
     "make {scene} look like it was filmed {look}",
     "{look}",
-    "{scene} {look}",
+    "{scene}, but {look}",
     "set {scene} {look}",
     "as if {scene} was shot {look}",
     "change {scene} so that it happens {look}",

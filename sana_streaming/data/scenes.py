@@ -1,7 +1,7 @@
 """Source clips: camera moves over photos, real video, cut-outs flying over both, and a few plain graphics.
 
-Everything is drawn on the device of the bank, a whole kind of clip at once. Coordinates are pixels, x to the right, y down; the
-centre of the first pixel is at 0.
+Everything is drawn on the device of the bank, a whole kind of clip at once. Coordinates are pixels, x to the right, y
+down; the centre of the first pixel is at 0.
 """
 
 import math
@@ -207,7 +207,7 @@ def _softened(sprites: Tensor, level: int) -> Tensor:
 
 
 def _affine(scale: Tensor, angle: Tensor, origin: Tensor, target: Tensor) -> Tensor:
-    """Maps that turn by angle [n, F], scale by scale [n, F] and take origin to target, both [n, 2, F] -> [n, F, 2, 3]."""
+    """Maps that turn by angle [n, F], scale by scale [n, F] and take origin to target [n, 2, F] -> [n, F, 2, 3]."""
     cos, sin = scale * angle.cos(), scale * angle.sin()
     turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # [n, F, 2, 2]
     shift = target.transpose(1, 2)[..., None] - turn @ origin.transpose(1, 2)[..., None]

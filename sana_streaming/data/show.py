@@ -20,7 +20,7 @@ LABEL = 22  # pixels of the line with the edit's name
 def contact_sheet(
     bank: Bank, columns: int, clips: int, size: int, times: int, generator: Generator, edits: list[str] | None = None
 ) -> np.ndarray:
-    """-> BGR uint8 [H, W, 3]: one tile per edit with `clips` sources side by side, `times` moments of each one below the other."""
+    """-> BGR uint8 [H, W, 3]: a tile per edit, `clips` sources side by side and `times` moments below each other."""
     frames = 1 + 6 * (times - 1)
     source = render_sources(bank, clips, frames, size, size, generator)
     tiles = [_tile("source", source)]

@@ -471,7 +471,7 @@ WORDINGS: dict[str, Wording] = {
         example="make it look like an x-ray",
         into=("an x-ray", "an X-ray image", "a medical x-ray", "a radiograph", "an xray picture"),
         give=("an x-ray effect", "x-ray vision", "an x-ray look"),
-        short=("x-ray", "xray", "x ray", "x-ray vision", "see through it with x-rays", "radiograph"),
+        short=("x-ray", "xray", "x-ray vision", "see through it with x-rays", "radiograph"),
         held_out=("like a hospital x-ray", "under the x-ray machine", "x-ray please", "an x ray scan of the scene"),
     ),
     "underwater": Wording(
