@@ -115,21 +115,16 @@ def shot_bounds(frames: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _film_parts(pack: Path, film: dict[str, Any] | None, split: str, limit: int | None) -> list[partial[np.ndarray]]:
-    """Readers for the parts of the film that belong to a split. What a held-out clip shows belongs to neither."""
+    """Readers for the parts of the film that belong to a split, given in index.json as spans of seconds."""
     import cv2
 
     if film is None or limit == 0:
         return []
     path = pack / film["file"]
     capture = cv2.VideoCapture(str(path))
-    count, fps = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
+    fps = capture.get(cv2.CAP_PROP_FPS)
     capture.release()
-    border = int(count * film["training_part"])
-    if split == "val":
-        spans = [(border, count)]
-    else:
-        edges = [0, *(int(edge * fps) for span in film["held_out_seconds"] for edge in span), border]
-        spans = list(zip(edges[::2], edges[1::2], strict=True))
+    spans = [(round(start * fps), round(end * fps)) for start, end in film["seconds"][split]]
     total = sum(end - start for start, end in spans)
     part = max(1, -(-total // FILM_PARTS))
     share = 1.0 if limit is None else min(1.0, limit / total)

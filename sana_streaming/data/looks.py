@@ -143,9 +143,9 @@ def winter(x: Tensor) -> Tensor:
 
 
 def autumn(x: Tensor) -> Tensor:
-    leaves = gradient_map((luma(x) * 1.35).clamp(0, 1), ((0.16, 0.04, 0.02), (0.80, 0.28, 0.04), (1.0, 0.78, 0.25)))
-    warm = (saturate(x, 0.9) * rgb(x, (1.14, 0.92, 0.66)) + rgb(x, (0.04, 0.0, 0.0))).clamp(0, 1)
-    return mix(warm, leaves, 0.15 + 0.8 * greenness(x))
+    leaves = gradient_map((luma(x) * 1.35).clamp(0, 1), ((0.20, 0.03, 0.01), (0.86, 0.24, 0.02), (1.0, 0.72, 0.15)))
+    warm = (saturate(x, 1.15) * rgb(x, (1.16, 0.94, 0.74)) + rgb(x, (0.05, 0.0, 0.0))).clamp(0, 1)
+    return mix(warm, leaves, 0.12 + 0.85 * greenness(x))
 
 
 def fog(x: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def pencil(x: Tensor) -> Tensor:
 def charcoal(x: Tensor) -> Tensor:
     tone = luma(brush(x, 5))
     rough = 0.05 * grain(x, 4, seed=3)
-    powder = smoothstep(tone + rough, 0.12, 0.72) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
+    powder = smoothstep(tone + rough, 0.22, 0.74) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
     return mix(rgb(x, (0.06, 0.06, 0.06)), rgb(x, (0.90, 0.88, 0.84)), powder)
 
 
@@ -277,5 +277,5 @@ def vintage(x: Tensor) -> Tensor:
 
 def dreamy(x: Tensor) -> Tensor:
     soft = screen(x, 0.55 * blur(x, 6))
-    pale = mix(saturate(soft, 0.75), rgb(x, (1.0, 0.87, 0.93)), 0.38)
-    return (pale * rgb(x, (1.0, 0.97, 1.0))).clamp(0, 1)
+    veil = mix(rgb(x, (0.80, 0.72, 1.0)), rgb(x, (1.0, 0.76, 0.86)), height_above(x))
+    return mix(saturate(soft, 1.15), veil, 0.36)

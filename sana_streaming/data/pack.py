@@ -29,7 +29,7 @@ PHOTO_ASPECT = 1.6  # longer photos lose their ends: the bank pads all photos to
 LICENCE_CLASSES = frozenset({"permissive", "permissive-attribution", "permissive-package", "share-alike"})
 FILM = "big_buck_bunny_288p.mp4"
 FILM_CREDIT = "(c) 2008 Blender Foundation"
-FILM_TRAINING_PART = 0.9
+FILM_SECONDS = {"train": (0.0, 440.0), "val": (440.0, 489.0)}  # the credits that follow are left out: they are text
 HELD_OUT_CLIPS = frozenset({"webcam_talk_b", "bbb_bird_tree", "drone_street", "hand_box"})
 
 
@@ -118,7 +118,7 @@ def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str
         from_film = has_film and FILM_CREDIT in row["credit"]
         if from_film and held_out:
             start = float(row["start_s"])
-            cut_out.append([start, start + float(row["duration_s"])])
+            cut_out.append((start, start + float(row["duration_s"])))
         if held_out or not from_film:
             split = "val" if held_out else "train"
             clips.append({"file": f"videos/{row['file']}", "credit": row["credit"], "split": split})
@@ -126,13 +126,9 @@ def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str
     if not has_film:
         return clips, None
     shutil.copyfile(folder / FILM, out / "videos" / FILM)
-    film = {
-        "file": f"videos/{FILM}",
-        "credit": FILM_CREDIT,
-        "training_part": FILM_TRAINING_PART,
-        "held_out_seconds": cut_out,
-    }
-    return clips, film
+    edges = sorted([*FILM_SECONDS["train"], *(edge for span in cut_out for edge in span)])
+    spans = {"train": list(zip(edges[::2], edges[1::2], strict=True)), "val": [FILM_SECONDS["val"]]}
+    return clips, {"file": f"videos/{FILM}", "credit": FILM_CREDIT, "seconds": spans}
 
 
 def pack_prompts(phrases: Iterable[str], encoder: Callable[[str], Tensor], out: Path) -> None:
