@@ -28,6 +28,7 @@ def write_clip(
     ticks: Sequence[int] | None = None,  # pts in 1/12800 s; None: 25 per second
     tone: float | None = None,  # seconds of sound
     tone_codec: str = "aac",
+    click: float | None = None,  # seconds at which silence with one click replaces the tone
     codec: str = "libx264",
     pixels: str = "yuv420p",
     rotation: int = 0,
@@ -57,7 +58,7 @@ def write_clip(
         sound: Any = output.add_stream(tone_codec, rate=48000) if tone else None
         if sound is not None:
             sound.codec_context.layout = "mono"
-        for packets in (_encode(video, pictures, ticks, pixels, matrix), _encode_tone(sound, tone or 0.0)):
+        for packets in (_encode(video, pictures, ticks, pixels, matrix), _encode_tone(sound, tone or 0.0, click)):
             for packet in packets:
                 if packet.stream is video:
                     packet.duration = durations[packet.pts]
@@ -75,12 +76,16 @@ def _encode(video: Any, pictures: Any, ticks: Any, pixels: str, matrix: int) -> 
     yield from video.encode(None)
 
 
-def _encode_tone(sound: Any, seconds: float) -> Iterator[Any]:
+def _encode_tone(sound: Any, seconds: float, click: float | None) -> Iterator[Any]:
     if sound is None:
         return
-    for begin in range(0, round(seconds * 48000), 1024):
-        wave = np.sin(2 * np.pi * 440 * (begin + np.arange(1024)) / 48000)
-        part = av.AudioFrame.from_ndarray((wave * 8000).astype(np.int16)[None], format="s16", layout="mono")
+    times = np.arange(round(seconds * 48000)) / 48000
+    wave = np.sin(2 * np.pi * 440 * times) * 8000
+    if click is not None:
+        wave = np.where(np.abs(times - click) < 0.0005, 30000, 0)
+    for begin in range(0, len(wave), 1024):
+        samples = wave[begin : begin + 1024].astype(np.int16)[None]
+        part = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         part.sample_rate, part.pts, part.time_base = 48000, begin, Fraction(1, 48000)
         yield from sound.encode(part)
     yield from sound.encode(None)

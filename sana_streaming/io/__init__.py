@@ -3,6 +3,6 @@
 This module is light; `readers` and `writers` bring the video library with them.
 """
 
-from .frame import Color, Frame, Reader, Sound, VideoError, VideoInfo, Writer
+from .frame import Color, Frame, Reader, Sound, VideoError, VideoInfo, Writer, meant
 
-__all__ = ["Color", "Frame", "Reader", "Sound", "VideoError", "VideoInfo", "Writer"]
+__all__ = ["Color", "Frame", "Reader", "Sound", "VideoError", "VideoInfo", "Writer", "meant"]

@@ -11,7 +11,7 @@ import av
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from .frame import Frame, VideoError, VideoInfo
+from .frame import Frame, VideoError, VideoInfo, meant
 from .picture import color_of, orientation, to_rgb
 from .soundtrack import Soundtrack
 
@@ -30,8 +30,8 @@ class FileReader:
 
     def __init__(self, path: str | Path, start: float = 0.0, duration: float | None = None):
         self.path = Path(path).absolute()
-        self._start = Fraction(start)
-        self._end = None if duration is None else self._start + Fraction(duration)
+        self._start = meant(start)
+        self._end = None if duration is None else self._start + meant(duration)
         self._warned = False
         self._container = _open(self.path)
         try:

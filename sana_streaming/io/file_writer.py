@@ -17,6 +17,7 @@ from .soundtrack import Soundtrack
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Without B-frames packets come in the order of their times, and a varying rate survives in every player.
 ENCODER = {"crf": "18", "preset": "fast", "bf": "0"}
+LIBRARY_ERRORS = (OSError, av.error.FFmpegError)
 
 
 class FileWriter:
@@ -46,16 +47,15 @@ class FileWriter:
         self._gap = max(1, round(1 / rate / time_base))  # between the last two frames
         self._last_duration: Fraction | None = None
         kind = FORMATS[self.path.suffix.lower()]
-        self._part = self.path.with_name(f".{self.path.stem[:64]}.{secrets.token_hex(4)}.part{self.path.suffix}")
+        self._part = self.path.with_name(f".{self.path.stem[:32]}.{secrets.token_hex(4)}.part{self.path.suffix}")
         try:
-            self._container = av.open(
-                str(self._part), "w", format=kind, options={} if kind == "matroska" else {"movflags": "+faststart"}
-            )
-        except OSError as error:
+            self._part.touch()  # the library would find out at the first frame only
+            options = {} if kind == "matroska" else {"movflags": "+faststart"}
+            self._container = av.open(str(self._part), "w", format=kind, options=options)
+        except LIBRARY_ERRORS as error:
             self._part.unlink(missing_ok=True)
-            raise VideoError(
-                f"cannot write {self.path}: {error.strerror}; choose a file in a folder that you may write to"
-            ) from error
+            where = self.path.parent
+            raise VideoError(f"cannot write {self.path}: {error.strerror}; is {where} a folder to write in?") from error
 
     def write(self, frame: Frame) -> None:
         pts = round(frame.pts / self._base)
@@ -81,7 +81,7 @@ class FileWriter:
         try:
             self._container.close()
             os.replace(self._part, self.path)
-        except OSError as error:
+        except LIBRARY_ERRORS as error:
             raise self._failure(error) from error
 
     def abort(self) -> None:
@@ -89,7 +89,7 @@ class FileWriter:
             self._sound.close()
         try:
             self._container.close()
-        except OSError:
+        except LIBRARY_ERRORS:
             pass  # the unfinished file is thrown away
         finally:
             self._part.unlink(missing_ok=True)
@@ -128,10 +128,10 @@ class FileWriter:
         try:
             for packet in packets:
                 self._container.mux(packet)
-        except OSError as error:
+        except LIBRARY_ERRORS as error:
             raise self._failure(error) from error
 
-    def _failure(self, error: OSError) -> VideoError:
+    def _failure(self, error: Any) -> VideoError:
         return VideoError(f"cannot write {self.path}: {error.strerror}; nothing was kept")
 
 

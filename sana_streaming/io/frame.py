@@ -12,6 +12,11 @@ class VideoError(ValueError):
     """A video that cannot be read or written. The message is one line: what was expected, what came, what to do."""
 
 
+def meant(seconds: float) -> Fraction:
+    """The time that somebody wrote: 0.2 is a fifth of a second, not the binary number a little above it."""
+    return Fraction(seconds).limit_denominator(1_000_000)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One picture at its time."""

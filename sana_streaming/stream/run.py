@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sana_streaming.io import Reader, Writer
+from sana_streaming.io import Reader, Writer, meant
 from sana_streaming.io.size import working_size
 
 from .chunker import chunks
@@ -95,7 +95,7 @@ def run(
             if chunk is None:
                 break
             due = None
-            while pending and pending[0][0] <= chunk.pts:
+            while pending and meant(pending[0][0]) <= chunk.pts:
                 due = pending.popleft()
             with timed("edit"):
                 if due is not None:
@@ -120,7 +120,7 @@ def run(
 
 
 def edit(session: "Session", frames: Tensor, stride: int) -> np.ndarray:
-    """One chunk, uint8 [F, H, W, 3] of any H and W: padded to the model's grid by its own edge, edited, and cut back."""
+    """One chunk, uint8 [F, H, W, 3] of any H and W: padded to the grid by its own edge, edited, then cut back."""
     height, width = frames.shape[1:3]
     rows, columns = (torch.arange(math.ceil(n / stride) * stride).clamp(max=n - 1) for n in (height, width))
     return session.step(frames[:, rows][:, :, columns])[:, :height, :width].cpu().numpy()

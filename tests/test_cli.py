@@ -1,0 +1,220 @@
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from sana_streaming import __version__, cli
+
+from .clips import times_of, write_clip
+
+
+class FakeSession:
+    chunk_frames = 8
+
+    def __init__(self, prompt):
+        self.prompts = [prompt]
+
+    def set_prompt(self, prompt):
+        self.prompts.append(prompt)
+
+    def step(self, frames):
+        return 255 - frames
+
+
+class FakeEditor:
+    stride = 16
+    device = torch.device("cpu")
+    made = None
+
+    @classmethod
+    def load(cls, model="nano", device=None):
+        if model != "nano":
+            raise ValueError(f"unknown model {model!r}; known models are ['nano']")
+        return cls()
+
+    def session(self, prompt, *, seed=0, steps=None):
+        if len(prompt) > 40:
+            warnings.warn("the prompt is cut after 40 characters", stacklevel=2)
+        self.asked = {"seed": seed, "steps": steps}
+        self.last = FakeSession(prompt)
+        FakeEditor.made = self
+        return self.last
+
+
+@pytest.fixture
+def edit(monkeypatch, tmp_path, capsys):
+    """Run `edit` in a folder with a clip of 1.6 s; exit code, stdout and lines of stderr."""
+    monkeypatch.setattr("sana_streaming.stream.editor.Editor", FakeEditor)
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "in.mp4", frames=40, tone=1.6)
+
+    def run(*words):
+        code = cli.main(["edit", *words])
+        out, err = capsys.readouterr()
+        return code, out, err.splitlines()
+
+    return run
+
+
+def test_edit(edit, tmp_path):
+    code, out, err = edit("in.mp4", "out.mp4", "--prompt", "turn 1=2 around", "--seed", "3", "--steps", "2")
+    assert (code, err) == (0, [])
+    assert out.startswith("out.mp4: 40 frames in ")
+    assert FakeEditor.made.last.prompts == ["turn 1=2 around"]
+    assert FakeEditor.made.asked == {"seed": 3, "steps": 2}
+    assert len(times_of(tmp_path / "out.mp4")) == 40
+
+
+def test_prompts_over_time(edit):
+    code, _, err = edit("in.mp4", "out.mp4", "--prompt", "0.9=snow=ice", "--prompt", "rain", "--prompt", "0.3=fog")
+    assert (code, err) == (0, [])
+    assert FakeEditor.made.last.prompts == ["rain", "fog", "snow=ice"]
+
+
+def test_options_reach_the_result(edit, tmp_path):
+    options = "--size 32 --keep-size --compare --start 0.4 --duration 0.4 --device cpu --model nano"
+    code, _, _ = edit("in.mp4", "out.mkv", "--prompt", "x", *options.split())
+    assert code == 0
+    assert len(times_of(tmp_path / "out.mkv")) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["in.mp4", "out.mp4"], "--prompt"),
+        (["in.mp4"], "OUT"),
+        (["in.mp4", "out.mp4", "--prompt", " "], "expected an instruction"),
+        (["in.mp4", "out.mp4", "--prompt", "3="], "expected an instruction"),
+        (["in.mp4", "out.mp4", "--prompt", "3=late"], "begins at 0 seconds"),
+        (["in.mp4", "out.mp4", "--prompt=-1=early"], "0 seconds or more"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--prompt", "0=b"], "one prompt at a time"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--size", "-5"], "--size"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--size", "many"], "whole number of at least 32, got 'many'"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--steps", "0"], "--steps"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--seed", "-1"], "--seed"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--start", "-1"], "--start"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--start", "nan"], "--start"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--start", "9"], "before its end"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--duration", "0"], "--duration"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--model", "nono"], "unknown model 'nono'"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--colour"], "--colour"),
+        (["in.mp4", "in.mp4", "--prompt", "a"], "it is the video that is read"),
+        (["in.mp4", "none/out.mp4", "--prompt", "a"], "there is no folder"),
+        (["in.mp4", "out.gif", "--prompt", "a"], "ends in one of"),
+        (["none.mp4", "out.mp4", "--prompt", "a"], "no such file"),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(edit, tmp_path, words, expected):
+    code, out, err = edit(*words)
+    assert (code, out) == (2, "")
+    assert len(err) == 1
+    assert err[0].startswith("error: ")
+    assert expected in err[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_warnings_are_one_line(edit):
+    code, _, err = edit("in.mp4", "out.mp4", "--prompt", "a" * 50)
+    assert code == 0
+    assert err == ["warning: the prompt is cut after 40 characters"]
+
+
+def test_a_signal_finishes_the_chunk(edit, tmp_path, monkeypatch):
+    def step(self, frames):
+        os.kill(os.getpid(), signal.SIGINT)
+        return frames
+
+    monkeypatch.setattr(FakeSession, "step", step)
+    before = signal.getsignal(signal.SIGINT)
+    code, out, _ = edit("in.mp4", "out.mp4", "--prompt", "a")
+    assert code == 130
+    assert out.startswith("stopped early: out.mp4: 8 frames")
+    assert len(times_of(tmp_path / "out.mp4")) == 8
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_signal_aborts_and_leaves_nothing(edit, tmp_path, monkeypatch):
+    def step(self, frames):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        return frames
+
+    monkeypatch.setattr(FakeSession, "step", step)
+    code, out, err = edit("in.mp4", "out.mp4", "--prompt", "a")
+    assert (code, out) == (130, "")
+    assert err[-1] == "interrupted: nothing was kept"
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_progress_lines_come_every_few_seconds(capsys):
+    now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
+    with cli.progress(clock=lambda: next(now)) as show:
+        for done, total in [(10, 100), (60, 100), (70, 100), (90, None)]:
+            show(done, total)
+    assert capsys.readouterr().err.splitlines() == [
+        "60/100 frames, 10.0 frames per second, 4 s left",
+        "90/? frames, 7.5 frames per second",
+    ]
+
+
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with cli.progress() as show:
+        show(50, 100)
+    assert "50/100" in capsys.readouterr().err
+
+
+def test_version_and_help(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip().endswith(__version__)
+    assert cli.main(["edit", "--help"]) == 0
+    assert "--keep-size" in capsys.readouterr().out
+    assert cli.main([]) == 2
+    assert cli.main(["paint"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_help_does_not_load_heavy_libraries():
+    code = (
+        "import sys; from sana_streaming.cli import main; main(['edit', '--help']); "
+        "sys.exit(bool({'torch', 'av', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_a_live_process_stops_at_sigint(tmp_path):
+    """The whole road in a process of its own: the signal comes from outside, between chunks or within one."""
+    write_clip(tmp_path / "in.mp4", frames=200)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, time, torch\n"
+        "from sana_streaming import cli\n"
+        "from sana_streaming.stream import editor\n"
+        "class Session:\n"
+        "    chunk_frames = 8\n"
+        "    def step(self, frames):\n"
+        "        print('chunk', flush=True)\n"
+        "        time.sleep(0.1)\n"
+        "        return frames\n"
+        "class Editor:\n"
+        "    stride, device = 16, torch.device('cpu')\n"
+        "    load = classmethod(lambda cls, model, device=None: cls())\n"
+        "    session = lambda self, prompt, seed=0, steps=None: Session()\n"
+        "editor.Editor = Editor\n"
+        "sys.exit(cli.main(['edit', 'in.mp4', 'out.mp4', '--prompt', 'a']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(program)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "chunk\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "stopped early: out.mp4: " in out
+    assert 8 <= len(times_of(tmp_path / "out.mp4")) < 200
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "program.py"]
