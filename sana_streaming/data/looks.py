@@ -178,13 +178,13 @@ def pencil(x: Tensor) -> Tensor:
 
 def charcoal(x: Tensor) -> Tensor:
     tone = luma(brush(x, 5))
-    rough = 0.05 * grain(x, 4, seed=3)
-    powder = smoothstep(tone + rough, 0.22, 0.74) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
+    rough = 0.035 * grain(x, 4, seed=3)
+    powder = smoothstep(tone**0.8 + rough, 0.16, 0.82) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
     return mix(rgb(x, (0.06, 0.06, 0.06)), rgb(x, (0.90, 0.88, 0.84)), powder)
 
 
 def watercolor(x: Tensor) -> Tensor:
-    wash = saturate(brush(brush(x, 4), 3), 1.8)
+    wash = saturate(brush(x, 5), 1.8)
     pigment = 1 + 0.10 * grain(x, 30, seed=5) + 0.03 * grain(x, 6, seed=6)
     thin = 1 - (1 - wash**0.85) * 0.78 * pigment  # paint lets the paper through
     rim = (2.5 * edges(luma(wash), 1.4)).clamp(0, 0.4)
@@ -199,7 +199,7 @@ def oil_painting(x: Tensor) -> Tensor:
 
 
 def cartoon(x: Tensor) -> Tensor:
-    flat = brush(brush(x, 4), 4)
+    flat = brush(x, 5)
     tone = luma(flat)
     shaded = flat * ((0.1 + 0.9 * steps(tone, 5, 0.12)) / (tone + 0.05))
     return saturate(shaded.clamp(0, 1), 1.6) * (1 - outlines(luma(x), 1.5, 14))

@@ -36,7 +36,7 @@ def render_sources(bank: Bank, batch: int, frames: int, height: int, width: int,
     for i in groups["video"].tolist():
         out[i] = video_clip(bank, frames, height, width, rng)
     for i in groups["graphic"].tolist():
-        out[i] = GRAPHICS[int(integers(rng, len(GRAPHICS)))](frames, height, width, rng).to(bank.device)
+        GRAPHICS[int(integers(rng, len(GRAPHICS)))](out[i], rng)
     _grade(out, rng)
 
     moving = torch.cat([groups["photo"], groups["video"]])
@@ -90,13 +90,12 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
         small = [max(1, round(side / shrink)) for side in photos.shape[-2:]]
         photos = F.interpolate(photos, size=small, mode="bilinear", antialias=True)
     middle = ((view - 1) / 2)[:, None].expand(n, 2, frames)
-    points = _points(_affine(base[:, None] * zoom, angle, middle, centre).to(bank.device), height, width)
+    maps = _mirrored(_affine(base[:, None] * zoom, angle, middle, centre), chance(rng, 0.5, n), width)
+    points = _points(maps.to(bank.device), height, width)
     last = (size - 1).to(bank.device)[:, None, None, None]
     points = last - (points.remainder(2 * last) - last).abs_()  # mirrored at the edges of the photo
     full = torch.tensor(bank.photos.shape[:-3:-1], device=bank.device)
-    clips = _sample(photos, (2 * points + 1) / full - 1, padding="border")
-    flip = chance(rng, 0.5, n).to(bank.device)[:, None, None, None, None]
-    return torch.where(flip, clips.flip(-1), clips)
+    return _sample(photos, points.mul_(2).add_(1).div_(full).sub_(1), padding="border")
 
 
 def video_clip(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> Tensor:
@@ -108,18 +107,24 @@ def video_clip(bank: Bank, frames: int, height: int, width: int, rng: Generator)
     shot = shots[int(torch.multinomial(weight, 1, generator=rng))]
     stride = 2 if len(shot) >= 2 * frames and bool(chance(rng, 0.3)) else 1
     start = int(integers(rng, max(1, len(shot) - stride * frames + 1)))
-    t = start + stride * torch.arange(frames)
-    period = max(1, 2 * (len(shot) - 1))
-    t = (t % period - 2 * ((t % period) - (len(shot) - 1)).clamp_min(0)).to(shot.device)
-
+    shot = _to_and_fro(shot, start + stride * frames)[start : start + stride * frames : stride]
     h, w = shot.shape[-2:]
     scale = min(h / height, w / width) * float(uniform(rng, 0.6, 1.0))
     crop_h, crop_w = min(h, round(height * scale)), min(w, round(width * scale))
     top, left = int(integers(rng, h - crop_h + 1)), int(integers(rng, w - crop_w + 1))
-    crop = shot[t, :, top : top + crop_h, left : left + crop_w].float().div_(255)
+    crop = shot[:, :, top : top + crop_h, left : left + crop_w].float().div_(255)
     clip = F.interpolate(crop, size=(height, width), mode="bilinear", antialias=True)
     clip = clip.flip(-1) if chance(rng, 0.5) else clip
     return clip.flip(0) if chance(rng, 0.2) else clip
+
+
+def _to_and_fro(shot: Tensor, frames: int) -> Tensor:
+    """The shot itself if it has that many frames, otherwise a copy that is played forwards and backwards."""
+    if len(shot) >= frames:
+        return shot
+    last = max(1, len(shot) - 1)
+    t = torch.arange(frames).remainder(2 * last)
+    return shot[torch.minimum(t, 2 * last - t).clamp_max(len(shot) - 1).to(shot.device)]
 
 
 def add_sprites(clips: Tensor, bank: Bank, rng: Generator) -> Tensor:
@@ -152,48 +157,54 @@ def add_sprites(clips: Tensor, bank: Bank, rng: Generator) -> Tensor:
     )
     shadow = _sample(soft[:, 3:], _points(place_below, height, width))
     stamp = _sample(chosen, _points(place, height, width))  # [n, F, 4, H, W]
-    clips = clips * (1 - SHADOW * shadow)
-    return clips * (1 - stamp[:, :, 3:]) + stamp[:, :, :3]
+    return torch.addcmul(stamp[:, :, :3], clips, (1 - SHADOW * shadow) * (1 - stamp[:, :, 3:]))
 
 
-def flat_colour(frames: int, height: int, width: int, rng: Generator) -> Tensor:
-    return uniform(rng, 0, 1, 3, 1, 1).expand(frames, 3, height, width)
+def flat_colour(out: Tensor, rng: Generator) -> None:
+    """Fill a clip [F, 3, H, W] with one colour."""
+    out.copy_(colours(rng, 1, out)[0])
 
 
-def gradient(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+def gradient(out: Tensor, rng: Generator) -> None:
     """Two colours, blended along a line that turns slowly."""
-    angle = (uniform(rng, 0, 2 * math.pi, 1) + 0.3 * waves(rng, frames, (60, 200)))[:, None, None]
-    x, y = torch.linspace(-0.7, 0.7, width), torch.linspace(-0.7, 0.7, height)[:, None]
+    frames, _, height, width = out.shape
+    angle = (uniform(rng, 0, 2 * math.pi, 1) + 0.3 * waves(rng, frames, (60, 200))).to(out.device)[:, None, None]
+    x = torch.linspace(-0.7, 0.7, width, device=out.device)
+    y = torch.linspace(-0.7, 0.7, height, device=out.device)[:, None]
     mix = (0.5 + angle.cos() * x + angle.sin() * y).clamp(0, 1)[:, None]  # [F, 1, H, W]
-    first, second = uniform(rng, 0, 1, 2, 3, 1, 1)
-    return first + (second - first) * mix
+    first, second = colours(rng, 2, out)
+    out.copy_(first + (second - first) * mix)
 
 
-def shapes(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+def shapes(out: Tensor, rng: Generator) -> None:
     """Discs of plain colours drifting over a plain colour."""
-    clip = flat_colour(frames, height, width, rng).clone()
-    x, y = torch.arange(width), torch.arange(height)[:, None]
+    frames, _, height, width = out.shape
+    flat_colour(out, rng)
+    x, y = torch.arange(width, device=out.device), torch.arange(height, device=out.device)[:, None]
     view = torch.tensor([width, height])
-    for radius in log_uniform(rng, 0.05, 0.35, 6) * min(height, width):
-        centre = (0.5 + 0.5 * waves(rng, frames, (60, 240), 2)) * view[:, None]  # [2, F]
+    for radius in (log_uniform(rng, 0.05, 0.35, 6) * min(height, width)).tolist():
+        centre = ((0.5 + 0.5 * waves(rng, frames, (60, 240), 2)) * view[:, None]).to(out.device)  # [2, F]
         distance = torch.hypot(x - centre[0, :, None, None], y - centre[1, :, None, None])
-        inside = (radius - distance + 0.5).clamp(0, 1)[:, None]
-        clip += inside * (uniform(rng, 0, 1, 3, 1, 1) - clip)
-    return clip
+        out.lerp_(colours(rng, 1, out), (radius - distance + 0.5).clamp(0, 1)[:, None])
 
 
-def text_like(frames: int, height: int, width: int, rng: Generator) -> Tensor:
+def text_like(out: Tensor, rng: Generator) -> None:
     """Lines of dark dashes on a light page, or the reverse, scrolling slowly or not at all."""
+    frames, _, height, width = out.shape
     cell = max(2, round(min(height, width) * float(uniform(rng, 0.012, 0.03))))
-    rows, columns = height // (4 * cell) + 2, width // cell + 2
-    ink = chance(rng, 0.7, rows, 1, columns).float().repeat(1, 4, 1)
+    scroll = int(integers(rng, 3)) * torch.arange(frames)
+    rows = (height + int(scroll[-1])) // (4 * cell) + 1
+    ink = chance(rng, 0.7, rows, 1, width // cell + 1).float().repeat(1, 4, 1)
     ink[:, 2:] = 0  # the space between lines
-    page = F.interpolate(ink.flatten(0, 1)[None, None], scale_factor=cell, mode="nearest")[0, 0]
-    scroll = int(integers(rng, 3))
-    top = (scroll * torch.arange(frames)) % (len(page) - height) if len(page) > height else torch.zeros(frames).long()
-    lines = torch.stack([page[t : t + height, :width] for t in top.tolist()])[:, None]
-    paper, colour = uniform(rng, 0.75, 1, 3, 1, 1), uniform(rng, 0, 0.4, 3, 1, 1)
-    return paper + (colour - paper) * (lines if chance(rng, 0.7) else 1 - lines)
+    page = ink.flatten(0, 1).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:, :width].to(out.device)
+    lines = page[(scroll[:, None] + torch.arange(height)).to(out.device)][:, None]  # [F, 1, H, W]
+    paper, text = colours(rng, 2, out)
+    out.copy_(paper + (text * 0.4 - paper) * (lines if chance(rng, 0.7) else 1 - lines))
+
+
+def colours(rng: Generator, count: int, out: Tensor) -> Tensor:
+    """-> [count, 3, 1, 1] on the device of `out`"""
+    return uniform(rng, 0, 1, count, 3, 1, 1).to(out.device)
 
 
 GRAPHICS = (flat_colour, gradient, shapes, text_like)
@@ -212,6 +223,12 @@ def _affine(scale: Tensor, angle: Tensor, origin: Tensor, target: Tensor) -> Ten
     turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # [n, F, 2, 2]
     shift = target.transpose(1, 2)[..., None] - turn @ origin.transpose(1, 2)[..., None]
     return torch.cat([turn, shift], -1)
+
+
+def _mirrored(maps: Tensor, flip: Tensor, width: int) -> Tensor:
+    """Maps [n, F, 2, 3] of the picture seen in a mirror where flip [n] is true."""
+    mirror = torch.tensor([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
+    return torch.where(flip[:, None, None, None], maps @ mirror, maps)
 
 
 def _points(maps: Tensor, height: int, width: int) -> Tensor:
@@ -239,5 +256,5 @@ def _grade(clips: Tensor, rng: Generator) -> None:
     saturation = 1 + use * uniform(rng, -0.4, 0.3, n, 1)
     gamma = torch.exp(use * uniform(rng, -0.25, 0.25, n, 1))
     gain, saturation, gamma = (x.to(clips.device)[:, None, :, None, None] for x in (gain, saturation, gamma))
-    grey = clips.mean(2, keepdim=True)
-    clips.sub_(grey).mul_(saturation).add_(grey).mul_(gain).clamp_(0, 1).pow_(gamma)
+    grey = clips.mean(2, keepdim=True).mul_(1 - saturation)
+    clips.mul_(saturation).add_(grey).mul_(gain).clamp_(0, 1).pow_(gamma)
