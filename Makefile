@@ -35,12 +35,12 @@ test-gpu: setup
 	$(BIN)/python -m pytest --quiet -m gpu
 
 check: setup
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
 
 bench: setup
-	$(BIN)/sana-streaming bench --model nano --device cpu --size 256x256 --steps 4 --json runs/bench.json
+	$(BIN)/python -m sana_streaming bench --model nano --device cpu --size 256x256 --steps 4 --json runs/bench.json
 
 clean:
 	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -17,7 +17,7 @@ LEVELS = [
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units} | {"__init__": 3}
+LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units} | {"__init__": 3, "__version__": -1}
 
 
 def imported_units(folder: str, tree: ast.Module) -> set[str]:
