@@ -23,7 +23,13 @@ def scale_of(x: Tensor) -> float:
 
 def rgb(x: Tensor, colour: Colour) -> Tensor:
     """A colour as [3, 1, 1] beside images x."""
-    return x.new_tensor(colour)[:, None, None]
+    return _constant(colour, x.device)
+
+
+@lru_cache(maxsize=1024)
+def _constant(colour: Colour, device: torch.device) -> Tensor:
+    """Kept on the device: to send it each time would make the GPU wait."""
+    return torch.tensor(colour, device=device)[:, None, None]
 
 
 def luma(x: Tensor) -> Tensor:
@@ -62,10 +68,10 @@ def steps(x: Tensor, levels: int, softness: float = 0.35) -> Tensor:
 
 def gradient_map(tone: Tensor, colours: tuple[Colour, ...]) -> Tensor:
     """Tone [M, 1, H, W] -> colours, spread evenly from 0 to 1 and blended in between."""
+    scaled = tone * (len(colours) - 1)
     out = rgb(tone, colours[0])
     for i, (low, high) in enumerate(pairwise(colours)):
-        step = rgb(tone, high) - rgb(tone, low)
-        out = out + step * (tone * (len(colours) - 1) - i).clamp(0, 1)
+        out = torch.addcmul(out, rgb(tone, high) - rgb(tone, low), scaled.clamp(i, i + 1) - i)
     return out
 
 

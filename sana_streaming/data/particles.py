@@ -40,7 +40,7 @@ def snow(video: Tensor, generator: Generator) -> Tensor:
         width + 2 * margin
     ) - margin
     y = (first_y * (height + 2 * margin) + speed * t) % (height + 2 * margin) - margin
-    x, y, size = (value.to(device) for value in (x, y, size))
+    x, y, size = (value.to(device, non_blocking=True) for value in (x, y, size))
     flakes = (0.95 * spots(x, y, size, size, height, width)).clamp(0, 0.95)
     cold = saturate(video.flatten(0, 1), 0.7).view_as(video) * 0.9 + 0.1 * rgb(video, (0.85, 0.92, 1.0))
     return cold + (rgb(video, (0.97, 0.98, 1.0)) - cold) * flakes
@@ -61,8 +61,10 @@ def rain(video: Tensor, generator: Generator) -> Tensor:
     side = round(0.25 * height)  # the streaks are drawn upright on a wider picture, which is then sheared
     x = (first_x * (width + 2 * side)).expand(n, frames, count)
     y = (first_y * (height + 2 * margin) + speed * t) % (height + 2 * margin) - margin
-    x, y, wide, tall, bright = (value.to(device) for value in (x, y, wide, tall, 0.35 + 0.4 * near))
-    streaks = _shear(spots(x, y, wide, tall, height, width + 2 * side, bright), slant.to(device), width).clamp(0, 0.8)
+    x, y, wide, tall, bright = (value.to(device, non_blocking=True) for value in (x, y, wide, tall, 0.35 + 0.4 * near))
+    streaks = _shear(
+        spots(x, y, wide, tall, height, width + 2 * side, bright), slant.to(device, non_blocking=True), width
+    ).clamp(0, 0.8)
     wet = saturate(blur(video.flatten(0, 1), 0.6), 0.55).view_as(video) * rgb(video, (0.66, 0.72, 0.80))
     return wet + (rgb(video, (0.82, 0.88, 0.95)) - wet) * streaks
 

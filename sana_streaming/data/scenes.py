@@ -44,8 +44,8 @@ def render_sources(bank: Bank, batch: int, frames: int, height: int, width: int,
     layers = 1 + integers(rng, 3, len(moving))
     for layer in range(3 if len(bank.sprites) else 0):
         if len(members := moving[layers > layer]):
-            _put(out, members, add_sprites(out[members.to(out.device)], bank, rng))
-    return out.clamp_(0, 1)
+            _put(out, members, add_sprites(out[members.to(out.device, non_blocking=True)], bank, rng))
+    return out
 
 
 def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor, rng: Generator) -> Tensor:
@@ -82,7 +82,7 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
         (size - 1)[:, :, None] / 2 + margin[:, :, None] * uniform(rng, -0.6, 0.6, n, 2, 1) + path + shake
     )  # [n, 2, F]
 
-    photos = bank.photos[index.to(bank.device)].float().div_(255)
+    photos = bank.photos[index.to(bank.device, non_blocking=True)].float().div_(255)
     shrink = max(
         1.0, float((base * zoom.amax(-1)).max()) / 1.3
     )  # smooth the photos first where sampling would skip pixels
@@ -91,10 +91,10 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
         photos = F.interpolate(photos, size=small, mode="bilinear", antialias=True)
     middle = ((view - 1) / 2)[:, None].expand(n, 2, frames)
     maps = _mirrored(_affine(base[:, None] * zoom, angle, middle, centre), chance(rng, 0.5, n), width)
-    points = _points(maps.to(bank.device), height, width)
-    last = (size - 1).to(bank.device)[:, None, None, None]
+    points = _points(maps.to(bank.device, non_blocking=True), height, width)
+    last = (size - 1).to(bank.device, non_blocking=True)[:, None, None, None]
     points = last - (points.remainder(2 * last) - last).abs_()  # mirrored at the edges of the photo
-    full = torch.tensor(bank.photos.shape[:-3:-1], device=bank.device)
+    full = torch.tensor(bank.photos.shape[:-3:-1]).to(bank.device, non_blocking=True)
     return _sample(photos, points.mul_(2).add_(1).div_(full).sub_(1), padding="border")
 
 
@@ -124,14 +124,14 @@ def _to_and_fro(shot: Tensor, frames: int) -> Tensor:
         return shot
     last = max(1, len(shot) - 1)
     t = torch.arange(frames).remainder(2 * last)
-    return shot[torch.minimum(t, 2 * last - t).clamp_max(len(shot) - 1).to(shot.device)]
+    return shot[torch.minimum(t, 2 * last - t).clamp_max(len(shot) - 1).to(shot.device, non_blocking=True)]
 
 
 def add_sprites(clips: Tensor, bank: Bank, rng: Generator) -> Tensor:
     """One cut-out with a soft shadow over each clip [n, F, 3, H, W]; it may leave the picture and come back."""
     n, frames, _, height, width = clips.shape
     short = min(height, width)
-    sprites = bank.sprites[integers(rng, len(bank.sprites), n).to(bank.device)].float().div_(255)
+    sprites = bank.sprites[integers(rng, len(bank.sprites), n).to(bank.device, non_blocking=True)].float().div_(255)
     sprites[:, :3] *= sprites[:, 3:]  # premultiplied, so that no fringe appears where pixels are mixed
     size = log_uniform(rng, 0.12, 0.55, n) * short
     size = size[:, None] * (1 + 0.2 * waves(rng, frames, (40, 160), n) * chance(rng, 0.4, n)[:, None])
@@ -145,19 +145,19 @@ def add_sprites(clips: Tensor, bank: Bank, rng: Generator) -> Tensor:
     path = speed_limited(path, reach, log_uniform(rng, 0.002, 0.035, n, 1) * short)
     position = uniform(rng, -0.35, 0.35, n, 2, 1) * view + path + view / 2  # [n, 2, F]
 
-    level = torch.log2(SPRITE_SIDE / size.mean(-1)).clamp(0, 3).round().long().to(bank.device)
+    level = torch.log2(SPRITE_SIDE / size.mean(-1)).clamp(0, 3).round().long().to(bank.device, non_blocking=True)
     soft = _softened(sprites, 3)
     chosen = torch.stack([_softened(sprites, i) for i in range(3)] + [soft], dim=1)[
         torch.arange(n, device=bank.device), level
     ]
     offset = torch.tensor([0.25, 0.5])[:, None] * uniform(rng, 0.1, 0.3, n, 1, 1) * size[:, None, :]
     place, place_below = (
-        _affine(2 / size, angle, where, torch.zeros_like(where)).to(bank.device)
+        _affine(2 / size, angle, where, torch.zeros_like(where)).to(bank.device, non_blocking=True)
         for where in (position, position + offset)
     )
     shadow = _sample(soft[:, 3:], _points(place_below, height, width))
     stamp = _sample(chosen, _points(place, height, width))  # [n, F, 4, H, W]
-    return torch.addcmul(stamp[:, :, :3], clips, (1 - SHADOW * shadow) * (1 - stamp[:, :, 3:]))
+    return torch.addcmul(stamp[:, :, :3], clips, (1 - SHADOW * shadow) * (1 - stamp[:, :, 3:])).clamp_(0, 1)
 
 
 def flat_colour(out: Tensor, rng: Generator) -> None:
@@ -168,7 +168,9 @@ def flat_colour(out: Tensor, rng: Generator) -> None:
 def gradient(out: Tensor, rng: Generator) -> None:
     """Two colours, blended along a line that turns slowly."""
     frames, _, height, width = out.shape
-    angle = (uniform(rng, 0, 2 * math.pi, 1) + 0.3 * waves(rng, frames, (60, 200))).to(out.device)[:, None, None]
+    angle = (uniform(rng, 0, 2 * math.pi, 1) + 0.3 * waves(rng, frames, (60, 200))).to(out.device, non_blocking=True)[
+        :, None, None
+    ]
     x = torch.linspace(-0.7, 0.7, width, device=out.device)
     y = torch.linspace(-0.7, 0.7, height, device=out.device)[:, None]
     mix = (0.5 + angle.cos() * x + angle.sin() * y).clamp(0, 1)[:, None]  # [F, 1, H, W]
@@ -183,7 +185,9 @@ def shapes(out: Tensor, rng: Generator) -> None:
     x, y = torch.arange(width, device=out.device), torch.arange(height, device=out.device)[:, None]
     view = torch.tensor([width, height])
     for radius in (log_uniform(rng, 0.05, 0.35, 6) * min(height, width)).tolist():
-        centre = ((0.5 + 0.5 * waves(rng, frames, (60, 240), 2)) * view[:, None]).to(out.device)  # [2, F]
+        centre = ((0.5 + 0.5 * waves(rng, frames, (60, 240), 2)) * view[:, None]).to(
+            out.device, non_blocking=True
+        )  # [2, F]
         distance = torch.hypot(x - centre[0, :, None, None], y - centre[1, :, None, None])
         out.lerp_(colours(rng, 1, out), (radius - distance + 0.5).clamp(0, 1)[:, None])
 
@@ -196,15 +200,20 @@ def text_like(out: Tensor, rng: Generator) -> None:
     rows = (height + int(scroll[-1])) // (4 * cell) + 1
     ink = chance(rng, 0.7, rows, 1, width // cell + 1).float().repeat(1, 4, 1)
     ink[:, 2:] = 0  # the space between lines
-    page = ink.flatten(0, 1).repeat_interleave(cell, 0).repeat_interleave(cell, 1)[:, :width].to(out.device)
-    lines = page[(scroll[:, None] + torch.arange(height)).to(out.device)][:, None]  # [F, 1, H, W]
+    page = (
+        ink.flatten(0, 1)
+        .repeat_interleave(cell, 0)
+        .repeat_interleave(cell, 1)[:, :width]
+        .to(out.device, non_blocking=True)
+    )
+    lines = page[(scroll[:, None] + torch.arange(height)).to(out.device, non_blocking=True)][:, None]  # [F, 1, H, W]
     paper, text = colours(rng, 2, out)
     out.copy_(paper + (text * 0.4 - paper) * (lines if chance(rng, 0.7) else 1 - lines))
 
 
 def colours(rng: Generator, count: int, out: Tensor) -> Tensor:
     """-> [count, 3, 1, 1] on the device of `out`"""
-    return uniform(rng, 0, 1, count, 3, 1, 1).to(out.device)
+    return uniform(rng, 0, 1, count, 3, 1, 1).to(out.device, non_blocking=True)
 
 
 GRAPHICS = (flat_colour, gradient, shapes, text_like)
@@ -245,7 +254,7 @@ def _sample(images: Tensor, points: Tensor, padding: str = "zeros") -> Tensor:
 
 
 def _put(out: Tensor, index: Tensor, clips: Tensor) -> None:
-    out[index.to(out.device)] = clips
+    out[index.to(out.device, non_blocking=True)] = clips
 
 
 def _grade(clips: Tensor, rng: Generator) -> None:
@@ -255,6 +264,8 @@ def _grade(clips: Tensor, rng: Generator) -> None:
     gain = (1 + use * uniform(rng, -0.12, 0.12, n, 3)) * (1 + use * uniform(rng, -0.2, 0.15, n, 1))
     saturation = 1 + use * uniform(rng, -0.4, 0.3, n, 1)
     gamma = torch.exp(use * uniform(rng, -0.25, 0.25, n, 1))
-    gain, saturation, gamma = (x.to(clips.device)[:, None, :, None, None] for x in (gain, saturation, gamma))
+    gain, saturation, gamma = (
+        x.to(clips.device, non_blocking=True)[:, None, :, None, None] for x in (gain, saturation, gamma)
+    )
     grey = clips.mean(2, keepdim=True).mul_(1 - saturation)
     clips.mul_(saturation).add_(grey).mul_(gain).clamp_(0, 1).pow_(gamma)
