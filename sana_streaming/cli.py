@@ -13,7 +13,7 @@ from itertools import pairwise
 from types import FrameType
 from typing import NoReturn
 
-from sana_streaming import __version__
+import sana_streaming
 
 # Name -> (module with add_arguments(parser) and run(args) -> exit code, what it does).
 COMMANDS = {
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. What the user got wrong ends as one line on stderr and code 2."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = Parser(prog="sana-streaming", description="Live video editing by instruction.")
-    parser.add_argument("--version", action="version", version=f"sana-streaming {__version__}")
+    parser.add_argument("--version", action="version", version=f"sana-streaming {sana_streaming.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:

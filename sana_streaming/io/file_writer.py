@@ -16,7 +16,7 @@ from .soundtrack import Soundtrack
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Without B-frames packets come in the order of their times, and a varying rate survives in every player.
-ENCODER = {"crf": "18", "preset": "fast", "bf": "0"}
+ENCODER = {"crf": "18", "preset": "veryfast", "bf": "0"}
 LIBRARY_ERRORS = (OSError, av.error.FFmpegError)
 
 

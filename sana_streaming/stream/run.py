@@ -1,6 +1,5 @@
 """The one road of a video: read, cut into chunks, edit, write."""
 
-import math
 import time
 import warnings
 from collections import deque
@@ -38,7 +37,7 @@ class PromptChange:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did, and where its time went."""
+    """What a run did, and how long it waited for each stage."""
 
     frames: int
     chunks: int
@@ -122,8 +121,10 @@ def run(
 def edit(session: "Session", frames: Tensor, stride: int) -> np.ndarray:
     """One chunk, uint8 [F, H, W, 3] of any H and W: padded to the grid by its own edge, edited, then cut back."""
     height, width = frames.shape[1:3]
-    rows, columns = (torch.arange(math.ceil(n / stride) * stride).clamp(max=n - 1) for n in (height, width))
-    return session.step(frames[:, rows][:, :, columns])[:, :height, :width].cpu().numpy()
+    for axis, length in ((1, height), (2, width)):
+        edge = frames.narrow(axis, length - 1, 1)
+        frames = torch.cat([frames, *[edge] * (-length % stride)], dim=axis)
+    return session.step(frames)[:, :height, :width].cpu().numpy()
 
 
 def edit_file(
@@ -151,11 +152,14 @@ def edit_file(
     compare, on_progress, stop: as in `run`. ValueError for what cannot be read, written or understood; then no file is
     left behind.
     """
+    from sana_streaming.io.overlap import ReadAhead, WriteBehind
     from sana_streaming.io.readers import open_reader
     from sana_streaming.io.writers import check_output, open_writer
 
     if size is not None and size < SMALLEST_SIZE:
         raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, got {size}")
+    if any(not text.strip() for text in (prompt, *(text for _, text in prompts))):
+        raise ValueError("expected an instruction, got an empty prompt")
     check_output(edited, source)
     reader = open_reader(source, start=start, duration=duration)
     try:
@@ -166,6 +170,8 @@ def edit_file(
         writer = open_writer(
             edited, rate=info.rate, time_base=info.time_base, color=info.color, size=shown, sound=reader.soundtrack()
         )
+        if editor.device.type != "cpu":  # on a CPU the model has work for every core
+            reader, writer = ReadAhead(reader), WriteBehind(writer)
         report = run(
             reader,
             session,
@@ -179,8 +185,10 @@ def edit_file(
         )
     finally:
         reader.close()
-    for late in sorted(prompts)[len(report.prompts) :] if not report.stopped_early else ():
-        warnings.warn(f"the prompt at {late[0]:g} s was never reached; the video ends before", stacklevel=2)
+    reached = max((change.seconds for change in report.prompts), default=0.0)
+    for begin, _ in prompts if not report.stopped_early else ():
+        if begin > reached:
+            warnings.warn(f"the prompt at {begin:g} s was never reached; the last chunk begins before", stacklevel=2)
     return replace(report, prompts=(PromptChange(prompt, 0.0, 0, 0), *report.prompts))
 
 

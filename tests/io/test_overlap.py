@@ -1,4 +1,5 @@
 import threading
+from collections import deque
 from fractions import Fraction
 
 import numpy as np
@@ -95,9 +96,9 @@ def test_what_goes_wrong_in_writing_is_told():
     writer = SlowWriter(broken_at=2)
     writer.go.set()
     behind = WriteBehind(writer, depth=2)
+    frame = Frame(PICTURE, Fraction(0))
     with pytest.raises(VideoError, match="disk"):
-        for i in range(50):
-            behind.write(Frame(PICTURE, Fraction(i)))
+        deque((behind.write(frame) for _ in range(50)), maxlen=0)
     behind.abort()
     assert writer.end == "aborted"
 

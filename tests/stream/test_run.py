@@ -208,6 +208,20 @@ def test_sizes(tmp_path, size, options, expected, edited_at):
         assert (reader.info.width, reader.info.height) == expected
 
 
+def test_reading_and_writing_overlap_with_a_gpu(tmp_path):
+    """The model itself stays on the CPU here; only the road believes otherwise."""
+    editor = FakeEditor()
+    editor.device = torch.device("cuda")
+    source = write_clip(tmp_path / "in.mp4", frames=40, tone=1.6)
+    report = edit_file(editor, source, tmp_path / "out.mp4", "negative")
+    assert (report.frames, len(times_of(tmp_path / "out.mp4"))) == (40, 40)
+    report = edit_file(editor, source, tmp_path / "out.mp4", "negative", stop=lambda: True)
+    assert (report.frames, len(times_of(tmp_path / "out.mp4"))) == (5, 5)
+    with pytest.raises(ValueError, match="got none"):
+        edit_file(editor, source, tmp_path / "never.mp4", "negative", on_progress=lambda *_: editor.last.set_prompt(""))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
 def test_odd_and_turned_sources(tmp_path):
     source = write_clip(tmp_path / "in.mp4", size=(65, 49), pixels="yuv444p", frames=1, rotation=90)
     edit_file(FakeEditor(), source, tmp_path / "out.mp4", "negative")
@@ -228,8 +242,8 @@ def test_start_duration_and_a_stop(tmp_path):
 def test_a_prompt_that_is_never_reached_is_told(tmp_path):
     source = write_clip(tmp_path / "in.mp4", frames=10)
     with pytest.warns(UserWarning, match="the prompt at 7 s was never reached"):
-        report = edit_file(FakeEditor(), source, tmp_path / "out.mp4", "a", prompts=[(7, "c"), (0.1, "b")])
-    assert [change.prompt for change in report.prompts] == ["a", "b"]
+        report = edit_file(FakeEditor(), source, tmp_path / "out.mp4", "a", prompts=[(7, "d"), (0.15, "c"), (0.1, "b")])
+    assert [change.prompt for change in report.prompts] == ["a", "c"]  # "b" was overtaken, which is as it should be
 
 
 def test_a_truncated_source_ends_normally(tmp_path):
