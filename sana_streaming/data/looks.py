@@ -179,7 +179,7 @@ def pencil(x: Tensor) -> Tensor:
 def charcoal(x: Tensor) -> Tensor:
     tone = luma(brush(x, 5))
     rough = 0.035 * grain(x, 4, seed=3)
-    powder = smoothstep(tone**0.8 + rough, 0.16, 0.82) * (1 - 0.9 * outlines(luma(x), 2.0, 9))
+    powder = smoothstep(tone + rough, 0.16, 0.68) * (1 - 0.9 * outlines(luma(x), 2.0, 16))
     return mix(rgb(x, (0.06, 0.06, 0.06)), rgb(x, (0.90, 0.88, 0.84)), powder)
 
 
