@@ -36,9 +36,6 @@ class Block(nn.Module):
         self.scale = nn.Parameter(torch.ones(width))
         self.conv1 = nn.Conv2d(width + self.memory, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():  # a fresh block is nearly the identity
-            self.conv2.weight.mul_(0.2)
-            self.conv2.bias.zero_()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, past: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
         """x [B * T, C, h, w] and past [B, M, h, w] -> the same shapes.
@@ -99,11 +96,7 @@ class Decoder(nn.Module):
             if finer is not None:
                 levels.append(Upsample(width, finer))
         self.layers = nn.ModuleList(levels)
-        pixels = 3 * PATCH**2
-        self.out = nn.Conv2d(config.widths[0], (1 + config.frames_per_latent) * pixels, 3, padding=1)
-        with torch.no_grad():  # a fresh decoder gives stills
-            self.out.weight[pixels:].zero_()
-            self.out.bias.zero_()  # type: ignore[union-attr]
+        self.out = nn.Conv2d(config.widths[0], (1 + config.frames_per_latent) * 3 * PATCH**2, 3, padding=1)
 
     def forward(self, latents: Tensor, state: CodecState) -> tuple[Tensor, CodecState]:
         """latents [B, C, T, h, w] -> frames [B, 3, F, H, W], float32"""
@@ -152,6 +145,21 @@ class NanoCodec(nn.Module):
         self.decoder = Decoder(config)
         self.register_buffer("latents_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latents_std", torch.ones(config.latent_channels))
+        self._init_weights()
+
+    @torch.no_grad()
+    def _init_weights(self) -> None:
+        """Signals keep their variance; blocks add a third of it at first; a fresh decoder gives faint stills."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.normal_(0, module.weight[0].numel() ** -0.5)
+                module.bias.zero_()  # type: ignore[union-attr]
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.conv1.weight.mul_(2**0.5)  # SiLU about halves the variance
+                module.conv2.weight.mul_(0.3 * 2**0.5)
+        self.decoder.out.weight.mul_(0.3)
+        self.decoder.out.weight[3 * PATCH**2 :].zero_()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NanoCodec":
         """Moves and casts everything as usual, but the statistics of the latents stay float32."""

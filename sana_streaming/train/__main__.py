@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     (args.out / "config.json").write_text(json.dumps(resolved, indent=2) + "\n")
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.set_float32_matmul_precision("high")
     torch.manual_seed(recipe.seed)
     stage = cls(config, args.pack, device, recipe.seed)
     minutes = None if args.steps is not None else args.minutes or recipe.minutes

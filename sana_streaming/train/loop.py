@@ -48,7 +48,10 @@ class Stage(Protocol):
     modules: Mapping[str, nn.Module]  # trained and exported, on the device, in the precision in which they run
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The loss of one batch and its parts, to be logged (detached tensors, so that nothing waits for them)."""
+        """The loss of one batch and its parts, to be logged (detached tensors, so that nothing waits for them).
+
+        A part called "clips", the size of the batch, is told as a rate.
+        """
         ...
 
     def measure(self) -> None:
@@ -195,11 +198,13 @@ class _Meter:
         now = self.clock()
         means = {n: torch.tensor([float(v) for v in vs]).mean().item() for n, vs in self.values.items()}
         rate = (step - self.last[1]) / max(now - self.last[0], 1e-9)
+        rates = {"clips_per_s": means.pop("clips") * rate} if "clips" in means else {"steps_per_s": rate}
         self.values, self.last = {}, (now, step)
         left = elapsed / progress - elapsed if progress > 0 else 0.0
         text = "  ".join(f"{n} {v:.4g}" for n, v in means.items())
-        print(f"step {step}  {text}  lr {lr:.2e}  {rate:.2f} steps/s  {left:.0f} s left", flush=True)
-        self._append({"step": step, "elapsed": elapsed, "lr": lr, "steps_per_s": rate, **means})
+        speed = "  ".join(f"{v:.1f} {n.replace('_per_', '/')}" for n, v in rates.items())
+        print(f"step {step}  {text}  lr {lr:.2e}  {speed}  {left:.0f} s left", flush=True)
+        self._append({"step": step, "elapsed": elapsed, "lr": lr, **rates, **means})
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         width = max((len(n) for n in metrics), default=0)

@@ -61,17 +61,17 @@ def stage(config: CodecStageConfig = TINY) -> CodecStage:
 
 
 def test_loss_falls_and_its_parts_are_told() -> None:
-    s, generator = stage(), torch.Generator().manual_seed(0)
-    adam = torch.optim.Adam(s.codec.parameters(), 1e-2)
-    losses = []
+    s, generator = stage(dataclasses.replace(TINY, noise=0.0, uses=60)), torch.Generator().manual_seed(0)
+    adam = torch.optim.Adam(s.codec.parameters(), 3e-3)
+    errors = []
     for step in range(100):
         loss, parts = s.loss(step, generator)
         adam.zero_grad()
         loss.backward()
         adam.step()
-        losses.append(loss.item())
-        assert parts.keys() == {"l1", "mse", "motion", "edges", "tails"}
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+        errors.append(float(parts["l1"]))
+        assert parts.keys() == {"l1", "mse", "motion", "edges", "tails", "clips"}
+    assert sum(errors[-20:]) / 20 < 0.6 * sum(errors[:5]) / 5
     assert all(p.grad is not None for p in s.codec.parameters())
 
 

@@ -74,7 +74,8 @@ class CodecStage:
         l1, mse, motion, edges, tails = parts
         loss = l1 + c.mse * mse + c.motion * motion + c.edges * edges + c.tails * tails
         names = ("l1", "mse", "motion", "edges", "tails")
-        return loss, {name: part.detach() for name, part in zip(names, parts, strict=True)}
+        told: dict[str, Tensor | float] = {name: part.detach() for name, part in zip(names, parts, strict=True)}
+        return loss, told | {"clips": float(len(frames))}
 
     def _noise(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Noise for the latents of frames, of a strength that differs from clip to clip -> [B, C, T, h, w]"""
