@@ -109,7 +109,9 @@ def nano() -> ModelConfig:
             "nano", latent_channels=64, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(80, 144, 208)
         ),
         text=TextConfig("minilm", dim=384, max_tokens=64),
-        sampler=SamplerConfig(first_chunk=2, chunk=2, steps=4, shift=3.0),
+        sampler=SamplerConfig(
+            first_chunk=2, chunk=2, steps=4, shift=3.0, schedules=((1.0, 0.9, 0.75, 0.5), (1.0, 0.75))
+        ),
     )
 
 

@@ -16,15 +16,18 @@ S = TypeVar("S")
 
 def map_state(fn: Callable[..., Any], state: S, *others: S) -> S:
     """Apply fn to every tensor of `state` (and to its counterparts in `others`, which must have the same structure)."""
+    if any(type(other) is not type(state) for other in others):
+        kinds = [type(s).__name__ for s in (state, *others)]
+        raise ValueError(
+            f"states differ in structure: {kinds}; streams that have not begun cannot join those that have"
+        )
     if isinstance(state, Tensor):
         return fn(state, *others)
     if state is None:
-        if any(o is not None for o in others):
-            raise ValueError("states differ in structure: one of them has not begun where another has")
         return state
     if isinstance(state, tuple):
-        if any(len(o) != len(state) for o in others):  # type: ignore[arg-type]
-            raise ValueError(f"states differ in structure: tuples of {[len(state), *(len(o) for o in others)]}")  # type: ignore[arg-type]
+        if any(len(other) != len(state) for other in others):  # type: ignore[arg-type]
+            raise ValueError(f"states differ in structure: tuples of {[len(s) for s in (state, *others)]}")  # type: ignore[arg-type]
         return tuple(map_state(fn, *items) for items in zip(state, *others, strict=True))  # type: ignore[return-value]
     if dataclasses.is_dataclass(state):
         names = [f.name for f in dataclasses.fields(state)]

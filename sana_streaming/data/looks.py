@@ -107,7 +107,7 @@ def night_vision(x: Tensor) -> Tensor:
 
 
 def x_ray(x: Tensor) -> Tensor:
-    tone = luma(blur(x, 1.2))
+    tone = luma(blur(x, 1.2)).clamp(0, 1)
     bones = (0.75 * (1 - tone) ** 1.6 + 3.0 * edges(tone, 1.4)).clamp(0, 1)
     return vignette(
         gradient_map(bones, ((0.0, 0.01, 0.05), (0.10, 0.32, 0.50), (0.62, 0.86, 0.95), (0.97, 1.0, 1.0))), 0.6

@@ -30,7 +30,7 @@ LICENCE_CLASSES = frozenset({"permissive", "permissive-attribution", "permissive
 FILM = "big_buck_bunny_288p.mp4"
 FILM_CREDIT = "(c) 2008 Blender Foundation"
 FILM_SECONDS = {"train": (0.0, 440.0), "val": (440.0, 489.0)}  # the credits that follow are left out: they are text
-HELD_OUT_CLIPS = frozenset({"webcam_talk_b", "bbb_bird_tree", "drone_street", "hand_box"})
+HELD_OUT_CLIPS = frozenset({"webcam_talk_a", "webcam_talk_b", "bbb_bird_tree", "drone_street", "hand_box"})
 
 
 def split_of(name: str) -> str:

@@ -58,6 +58,28 @@ def edit_chunk(
     return to_uint8(edited), EditState(encoder, denoiser, decoder)
 
 
+def edit_clip(
+    codec: VideoCodec,
+    dit: DiT,
+    frames: Tensor,
+    text: TextContext,
+    generator: torch.Generator,
+    levels: Sequence[float],
+    chunk: int,
+) -> Tensor:
+    """Whole clips, RGB uint8 [B, F, H, W, 3], as new streams in chunks of `chunk` latent frames -> edited, same shape.
+
+    F must be what a number of whole latents stands for.
+    """
+    state, edited, start = init_state(codec, dit, len(frames), frames.shape[2], frames.shape[3]), [], 0
+    while start < frames.shape[1]:
+        end = start + codec.frames_of(chunk, first=start == 0)
+        piece, state = edit_chunk(codec, dit, frames[:, start:end], text, state, generator, levels)
+        edited.append(piece)
+        start = end
+    return torch.cat(edited, dim=1)
+
+
 def to_signed(frames: Tensor) -> Tensor:
     """RGB uint8 [B, F, H, W, 3] -> [B, 3, F, H, W] in [-1, 1], float32"""
     return (frames.float() / 127.5 - 1).permute(0, 4, 1, 2, 3)

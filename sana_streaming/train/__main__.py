@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, help="instead of the recipe's")
     parser.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
+    parser.add_argument("--pause-after", type=float, metavar="MINUTES", help="stop early, to --resume another time")
     parser.add_argument("--init", type=Path, help="folder of an earlier run whose averaged weights to start from")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try the whole road on a CPU")
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     minutes = None if args.steps is not None else args.minutes or recipe.minutes
     return train(
         stage, args.out, recipe.loop, device=device, seed=recipe.seed, steps=args.steps, minutes=minutes,
-        started=started, init=args.init, resume=args.resume,
+        started=started, init=args.init, resume=args.resume, pause_after=args.pause_after,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class LoopConfig:
     betas: tuple[float, ...] = (0.9, 0.95)
     weight_decay: float = 0.01
     clip: float = 1.0  # norm of the gradient
+    skips: int = 10  # steps that may be left out because their loss or gradient was not finite
     average: float = 0.999  # decay per step of the averaged weights
     log_every: float = 5.0
     validate_every: float = 120.0
@@ -88,12 +89,14 @@ def train(
     started: float | None = None,
     init: Path | None = None,
     resume: bool = False,
+    pause_after: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, float]:
     """Train for a number of steps or of minutes (counted from `started` by the clock) -> the last validation's metrics.
 
     `init`: folder of an earlier export to start from. `resume`: go on from `out/checkpoint.pt`; the time that it took
-    counts towards the minutes.
+    counts towards the minutes. `pause_after`: stop after so many minutes of this run, with a checkpoint to resume from;
+    the schedule is that of the whole.
     """
     if (steps is None) == (minutes is None):
         raise ValueError(f"expected either steps or minutes, got steps={steps}, minutes={minutes}")
@@ -123,6 +126,10 @@ def train(
         elapsed = before + clock() - started
         if step >= steps if steps is not None else elapsed >= budget:  # type: ignore[operator]
             break
+        if pause_after is not None and clock() - started >= pause_after * 60:
+            _save_checkpoint(out, stage, optimizer, generator, step, before + clock() - started)
+            _export(stage, optimizer, out, config)
+            return {}
         progress = step / steps if steps is not None else elapsed / budget  # type: ignore[operator]
         lr = learning_rate(config, step, progress)
         loss, parts = stage.loss(step, generator)
@@ -131,19 +138,19 @@ def train(
         meter.add({"loss": loss.detach(), **parts, "grad": norm})
         step += 1
         if is_due("log", config.log_every) or step == first + 1:
-            _stop_if_not_finite(optimizer, step, loss)
+            _stop_if_not_finite(optimizer, config, step, loss)
             meter.write(step, lr, progress, elapsed)
         if is_due("validate", config.validate_every):
-            _stop_if_not_finite(optimizer, step, loss)
+            _stop_if_not_finite(optimizer, config, step, loss)
             _validate(stage, optimizer, out, meter, step)
         if is_due("export", config.export_every):
-            _stop_if_not_finite(optimizer, step, loss)
+            _stop_if_not_finite(optimizer, config, step, loss)
             _export(stage, optimizer, out, config)
         if is_due("checkpoint", config.checkpoint_every):
-            _stop_if_not_finite(optimizer, step, loss)
+            _stop_if_not_finite(optimizer, config, step, loss)
             _save_checkpoint(out, stage, optimizer, generator, step, before + clock() - started)
     if step > first:
-        _stop_if_not_finite(optimizer, step, loss)
+        _stop_if_not_finite(optimizer, config, step, loss)
         meter.write(step, lr, 1.0, elapsed)
     if config.checkpoint_every:
         _save_checkpoint(out, stage, optimizer, generator, step, before + clock() - started)
@@ -156,11 +163,11 @@ def trained(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     return {f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad}
 
 
-def _stop_if_not_finite(optimizer: MasterAdamW, step: int, loss: Tensor) -> None:
-    if optimizer.skipped.item():
+def _stop_if_not_finite(optimizer: MasterAdamW, config: LoopConfig, step: int, loss: Tensor) -> None:
+    if optimizer.skipped.item() > config.skips:
         raise FloatingPointError(
             f"the loss or its gradient was not finite in {int(optimizer.skipped.item())} of the steps up to {step} "
-            f"(last loss {loss.item():.4g}); those steps changed no weight, and nothing was saved after them"
+            f"(last loss {loss.item():.4g}), more than the {config.skips} allowed; those steps changed no weight"
         )
 
 

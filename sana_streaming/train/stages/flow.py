@@ -21,9 +21,9 @@ from sana_streaming.data.bank import load_bank
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.pairs import render_batch
 from sana_streaming.diffusion.flow import interpolate, sigmas
-from sana_streaming.model.dit import DiT
+from sana_streaming.model.dit import DiT, DiTState
 from sana_streaming.state import map_state
-from sana_streaming.stream.editor import edit_chunk, init_state
+from sana_streaming.stream.editor import edit_clip
 from sana_streaming.train.loop import load_export, load_weights
 
 
@@ -33,12 +33,13 @@ class FlowConfig:
     clips: int = 64  # of 256x256; other sizes take as many as have the same number of pixels
     latents: int = 6  # per clip
     sizes: tuple[tuple[int, ...], ...] = ((256, 256), (256, 448), (448, 256))
-    size_shares: tuple[float, ...] = (0.6, 0.25, 0.15)
+    size_shares: tuple[float, ...] = (0.7, 0.2, 0.1)
+    uses: int = 2  # how often rendered clips are trained on, each time with other chunks and noise
     longest_chunk: int = 3
     pure_noise: float = 0.15  # share of clips that start from noise alone, where a chunk's sampling begins
     own_past: float = 0.5  # share of clips whose past is the model's own estimate
     longest_gap: int = 512  # latent frames that the clock may jump
-    compile: bool = True
+    compile: bool = True  # at the first size; other sizes run as they are
     validation_clips: int = 2  # per edit
     film_frames: int | None = None
     preset: str = "nano"
@@ -55,25 +56,22 @@ class FlowStage:
         self.dit = DiT(self.model.dit).to(device, dtype)
         self.modules: dict[str, nn.Module] = {"dit": self.dit}
         if config.compile:
-            torch._dynamo.config.recompile_limit = 64  # sizes and chunk lengths
-            for index, block in enumerate(self.dit.blocks):
-                if index not in self.model.dit.softmax_blocks:  # their keys grow from chunk to chunk
-                    block.compile()
+            self._compile()
         self.bank = load_bank(pack, "train", device, film_frames=config.film_frames)
         self.held_out = load_bank(pack, "val", device, film_frames=config.film_frames)
         self.plans = torch.Generator().manual_seed(seed)  # what decides shapes is drawn on the CPU
+        self.pairs: tuple[Tensor, Tensor, Sequence[str]] | None = None
 
     def loss(self, step: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
         config = self.config
-        shares = torch.tensor(config.size_shares)
-        height, width = config.sizes[int(torch.multinomial(shares, 1, generator=self.plans))]
-        clips = max(1, round(config.clips * 256 * 256 / (height * width)))
-        source, target, phrases = self._render(clips, height, width, generator)
+        if step % config.uses == 0 or self.pairs is None:
+            self.pairs = self._render(generator)
+        source, target, phrases = self.pairs
+        clips = len(source)
         assert self.bank.prompts is not None
         text = self.dit.encode_text(*self.bank.prompts(phrases))
 
-        # The first state takes gradients as all later ones do, so that a compiled block meets one kind of input.
-        state = map_state(_differentiable, self.dit.init_state(clips, (source.shape[-2], source.shape[-1])))
+        state = self._first_state(source)
         own = self._chance(config.own_past, clips, generator)
         errors = []
         bounds = self._plan()
@@ -125,15 +123,11 @@ class FlowStage:
 
     def _edit(self, source: Tensor, phrases: Sequence[str], steps: int) -> Tensor:
         """RGB uint8 [B, F, H, W, 3] -> the same, edited as a session would."""
-        sampler, clips = self.model.sampler, len(source)
+        sampler = self.model.sampler
         assert self.held_out.prompts is not None
         text = self.dit.encode_text(*self.held_out.prompts(phrases))
-        state = init_state(self.codec, self.dit, clips, source.shape[2], source.shape[3])
-        noise, edited = torch.Generator().manual_seed(0), []
-        for chunk in source.split(sampler.chunk * self.model.codec.frames_per_latent, dim=1):
-            frames, state = edit_chunk(self.codec, self.dit, chunk, text, state, noise, sigmas(sampler, steps))
-            edited.append(frames)
-        return torch.cat(edited, dim=1)
+        noise = torch.Generator().manual_seed(0)
+        return edit_clip(self.codec, self.dit, source, text, noise, sigmas(sampler, steps), sampler.chunk)
 
     def state_dict(self) -> dict[str, Any]:
         return {"plans": self.plans.get_state()}
@@ -142,10 +136,11 @@ class FlowStage:
         self.plans.set_state(state["plans"])
 
     @torch.no_grad()
-    def _render(
-        self, clips: int, height: int, width: int, generator: Generator
-    ) -> tuple[Tensor, Tensor, Sequence[str]]:
+    def _render(self, generator: Generator) -> tuple[Tensor, Tensor, Sequence[str]]:
         """Source and target latents [B, C, T, h, w], float32, and an instruction for each clip."""
+        shares = torch.tensor(self.config.size_shares)
+        height, width = self.config.sizes[int(torch.multinomial(shares, 1, generator=self.plans))]
+        clips = self._clips(height, width)
         frames = self.config.latents * self.model.codec.frames_per_latent
         batch = render_batch(self.bank, clips, frames, height, width, generator)
         both = torch.cat([batch.source, batch.target]).transpose(1, 2) * 2 - 1
@@ -175,14 +170,40 @@ class FlowStage:
         """True for about that share of the clips, [B, 1, 1, 1, 1]."""
         return torch.rand(clips, 1, 1, 1, 1, generator=generator, device=self.device) < share
 
+    def _clips(self, height: int, width: int) -> int:
+        return max(1, round(self.config.clips * 256 * 256 / (height * width)))
+
+    def _compile(self) -> None:
+        """Compile the gated-delta blocks for every chunk length at the first size. What comes in other shapes runs
+        uncompiled, for compiling takes as long as a hundred steps; so do the softmax blocks, whose keys grow."""
+        torch._dynamo.config.recompile_limit = 64
+        for index, block in enumerate(self.dit.blocks):
+            if index not in self.model.dit.softmax_blocks:
+                block.compile()
+        height, width = self.config.sizes[0]
+        clips, stride = self._clips(height, width), self.model.codec.stride
+        tokens = torch.zeros(clips, 2, self.model.text.dim, device=self.device)
+        for length in range(1, self.config.longest_chunk + 1):
+            text = self.dit.encode_text(tokens)
+            latents = torch.zeros(
+                clips, self.model.dit.latent_channels, length, height // stride, width // stride, device=self.device
+            )
+            state = self._first_state(latents)
+            sigma = torch.ones(clips, device=self.device)
+            velocity, state = self.dit(latents, sigma, state, source=latents, text=text)
+            velocity.sum().backward()
+        self.dit.zero_grad()
+        torch.compiler.set_stance("eager_on_recompile")
+
+    def _first_state(self, latents: Tensor) -> DiTState:
+        """It takes gradients as all later states do, so that a compiled block meets one kind of input."""
+        state = self.dit.init_state(len(latents), (latents.shape[-2], latents.shape[-1]))
+        return map_state(lambda x: x.requires_grad_() if x.is_floating_point() else x, state)
+
     def _load_codec(self, folder: Path, dtype: torch.dtype) -> VideoCodec:
         codec = build_codec(self.model.codec)
         load_weights({"codec": codec}, load_export(folder))
         return codec.to(self.device, dtype).eval().requires_grad_(False)
-
-
-def _differentiable(x: Tensor) -> Tensor:
-    return x.requires_grad_() if x.is_floating_point() else x
 
 
 def _to_uint8(video: Tensor) -> Tensor:
