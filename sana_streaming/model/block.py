@@ -10,6 +10,7 @@ from sana_streaming.model.cross_attention import CrossAttention
 from sana_streaming.model.embed import modulate
 from sana_streaming.model.ffn import FeedForward, FeedForwardState
 from sana_streaming.model.gated_delta import GatedDeltaAttention, GatedDeltaState
+from sana_streaming.model.heads import SelfAttention
 from sana_streaming.model.rope import Rotary
 from sana_streaming.model.softmax_attention import SoftmaxAttention, SoftmaxState
 
@@ -27,7 +28,7 @@ class Block(nn.Module):
         super().__init__()
         self.eps = config.norm_eps
         self.scale_shift_table = nn.Parameter(torch.randn(6, config.dim) / config.dim**0.5)
-        self.attention = MIXERS[mixer](config)
+        self.attention: SelfAttention = MIXERS[mixer](config)
         self.cross_attention = CrossAttention(config)
         self.ffn = FeedForward(config)
 

@@ -3,6 +3,7 @@
 One class for offline and live, bidirectional and streaming: a clip on its own is a chunk after the initial state.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,7 @@ class DiT(nn.Module):
         self.time = TimeEmbedding(config.dim)
         self.text = TextEmbedding(config.text_dim, config.dim, config.attention_norm_eps)
         softmax = config.softmax_blocks
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(config, "softmax" if i in softmax else "gated_delta") for i in range(config.depth)
         )
         self.scale_shift_table = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)

@@ -51,6 +51,8 @@ class GatedDeltaAttention(SelfAttention):
         frames, tokens = x.shape[1], x.shape[2] * x.shape[3]
         q, k, v, gate = self.project(x)
         q, k = F.relu(q), F.relu(k) * (k.shape[-1] * tokens) ** -0.5
-        by_frame = [t.unflatten(2, (frames, tokens)) for t in (q, k, v, rotate(q, rotary), rotate(k, rotary))]
-        o, memory, normalizer = gated_delta(*by_frame, *self.gates(x), state.memory, state.normalizer)
+        q_rotated, k_rotated = rotate(q, rotary), rotate(k, rotary)
+        q, k, v, q_rotated, k_rotated = (t.unflatten(2, (frames, tokens)) for t in (q, k, v, q_rotated, k_rotated))
+        beta, decay = self.gates(x)
+        o, memory, normalizer = gated_delta(q, k, v, q_rotated, k_rotated, beta, decay, state.memory, state.normalizer)
         return self.merge(o.flatten(2, 3), gate), GatedDeltaState(memory, normalizer)

@@ -1,5 +1,7 @@
 """What both kinds of self-attention share: one projection to q, k, v and gate, and the gated way out."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +22,10 @@ class SelfAttention(nn.Module):
         self.gate_bias = nn.Parameter(torch.ones(dim))
         self.out = nn.Linear(dim, dim)
         nn.init.zeros_(self.qkvg.weight[3 * dim :].detach())  # the gate starts open and alike for all tokens
+
+    def init_state(self, batch: int, grid: tuple[int, int]) -> Any:
+        """What the mixer remembers at the start of `batch` streams of latents with height and width `grid`."""
+        raise NotImplementedError
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """[B, T, H, W, D] -> q, k (normalised over all heads jointly) and v [B, N, L, K], gate [B, T, H, W, D]"""
