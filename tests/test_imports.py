@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "sana_streaming"
 LEVELS = [
     {"config", "state", "ops", "io"},
     {"model", "codec", "text", "diffusion", "quant"},
-    {"checkpoint", "stream", "data"},
+    {"checkpoint"},
+    {"stream", "data"},
     {"train", "eval", "bench", "server"},
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units} | {"__init__": 3, "__version__": -1}
+LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units} | {"__init__": 4, "__version__": -1}
 
 
 def imported_units(folder: str, tree: ast.Module) -> set[str]:
