@@ -122,7 +122,8 @@ def _run(layers: nn.ModuleList, x: Tensor, state: CodecState, batch: int) -> tup
 class NanoCodec(nn.Module):
     """Latents come in the weights' dtype, frames in float32.
 
-    The encoder's channels are brought to mean 0 and variance 1 by statistics that are measured after training.
+    Between encoder and decoder lie features; latents are those at mean 0 and variance 1 per channel, by statistics that
+    are measured after training.
     """
 
     latents_mean: Tensor  # [C], float32 whatever the weights are
@@ -193,7 +194,7 @@ class NanoCodec(nn.Module):
                 f"frames: expected height and width in multiples of {stride}, got {list(frames.shape[3:])}"
             )
         x, state = self.encoder(frames.to(self.encoder.out.weight.dtype), state)
-        mean, std = (v[:, None, None, None] for v in (self.latents_mean, self.latents_std))
+        mean, std = self._statistics()
         return ((x.float() - mean) / std).to(x.dtype), state
 
     def decode(self, latents: Tensor, state: CodecState) -> tuple[Tensor, CodecState]:
@@ -201,4 +202,8 @@ class NanoCodec(nn.Module):
         if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels or not latents.shape[2]:
             expected = f"[B, {self.config.latent_channels}, T, h, w]"
             raise ValueError(f"latents: expected {expected}, got {list(latents.shape)}")
-        return self.decoder(latents.to(self.decoder.entry.weight.dtype), state)
+        mean, std = self._statistics()
+        return self.decoder((latents.float() * std + mean).to(self.decoder.entry.weight.dtype), state)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        return self.latents_mean[:, None, None, None], self.latents_std[:, None, None, None]

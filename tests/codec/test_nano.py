@@ -162,6 +162,8 @@ def test_latents_are_scaled_by_the_statistics(codec: NanoCodec) -> None:
     x = frames()
     z = encode(codec, x)
     raw = z * codec.latents_std[:, None, None, None] + codec.latents_mean[:, None, None, None]
+    y = decode(codec, z)
+    torch.testing.assert_close(y, codec.decoder(raw, codec.init_decoder(2))[0], atol=1e-5, rtol=1e-5)
     codec.latents_mean.zero_()
     codec.latents_std.fill_(1)
     torch.testing.assert_close(encode(codec, x), raw, atol=1e-5, rtol=1e-5)

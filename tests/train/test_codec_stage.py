@@ -70,7 +70,7 @@ def test_loss_falls_and_its_parts_are_told() -> None:
         loss.backward()
         adam.step()
         errors.append(float(parts["l1"]))
-        assert parts.keys() == {"l1", "mse", "motion", "edges", "tails", "clips"}
+        assert parts.keys() == {"l1", "mse", "motion", "edges", "spread", "clips"}
     assert sum(errors[-20:]) / 20 < 0.6 * sum(errors[:5]) / 5
     assert all(p.grad is not None for p in s.codec.parameters())
 
@@ -101,7 +101,6 @@ def test_validation_names_what_it_measured() -> None:
         s.measure()
         metrics, picture = s.validate()
     assert {"photo PSNR dB", "video PSNR dB", "edited PSNR dB", "still flicker x255"} <= metrics.keys()
-    assert metrics["still flicker x255"] < 0.01  # a fresh decoder gives stills
     assert picture is not None
     assert picture.dtype == torch.uint8
 
@@ -127,3 +126,15 @@ def test_the_shipped_recipe_runs_end_to_end(tmp_path: Path) -> None:
     assert codec.latents_std.ne(1).all()
     with pytest.raises(ValueError, match="unknown keys"):
         main.main([*arguments, "--set", "config.nonsense=1"])
+
+
+def test_the_start_is_a_good_linear_codec() -> None:
+    """Six channels hold most of the stripes before any training; random weights would hold none of them."""
+    s = stage()
+    with torch.no_grad():
+        s.measure()
+        metrics, _ = s.validate()
+        features, _ = s.codec.encoder(stages.to_frames(s.measured[0]), s.codec.init_encoder(2))
+    assert metrics["photo PSNR dB"] > 15
+    assert metrics["edited PSNR dB"] > 15
+    assert 0.1 < features.square().mean() < 10

@@ -1,6 +1,7 @@
 """The training loop on a toy stage: a line is fitted to noisy points."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,27 @@ def test_starts_from_an_export(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_stops_when_the_loss_is_not_finite(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_stops_when_too_many_losses_are_not_finite(tmp_path: Path, dtype: torch.dtype) -> None:
     stage = ToyStage(dtype, bad_step=7)
     with pytest.raises(FloatingPointError, match="not finite"):
-        train(stage, tmp_path, QUIET, device=CPU, steps=20)
+        train(stage, tmp_path, replace(QUIET, skips=0), device=CPU, steps=20)
     assert all(torch.isfinite(p).all() for p in stage.model.parameters())
     assert not list(tmp_path.glob("ema-*"))
+    train(stage, tmp_path, replace(QUIET, skips=1), device=CPU, steps=20)
+    assert all(torch.isfinite(t).all() for t in load_export(tmp_path).values())
+
+
+def test_a_paused_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    config = replace(QUIET, closing=0, checkpoint_every=1e9)
+    assert train(ToyStage(), tmp_path, config, device=CPU, minutes=2, pause_after=1, clock=Clock()) == {}
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["elapsed"] < 62
+    assert lines[-1]["lr"] > 0.02
+    train(ToyStage(), tmp_path, config, device=CPU, minutes=2, resume=True, clock=Clock())
+    more = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()][len(lines) : -1]
+    assert more[0]["step"] > lines[-1]["step"]
+    assert more[0]["elapsed"] > 58
+    assert more[-1]["lr"] < 0.002
 
 
 def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_been() -> None:

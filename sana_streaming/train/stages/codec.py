@@ -1,7 +1,7 @@
 """Train the nano codec on scenes and on edited scenes, since the latents must hold both.
 
-While it trains, latents are normalised by the statistics of their batch and carry a little noise, so that near latents
-mean near pictures: a diffusion model lands beside the exact ones.
+While it trains, the features between encoder and decoder are kept near unit variance and carry a little noise, so that
+near latents mean near pictures: a diffusion model lands beside the exact ones.
 
 Shapes: clips [B, F, 3, H, W] in [0, 1] as the data comes, frames [B, 3, F, H, W] in [-1, 1] as the codec wants them.
 """
@@ -21,6 +21,7 @@ from sana_streaming.data.bank import Bank, load_bank
 from sana_streaming.data.pairs import render_batch
 from sana_streaming.data.scenes import photo_clips, video_clip
 from sana_streaming.train.images import grid
+from sana_streaming.train.principal import start_from_principal_components
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class CodecStageConfig:
     first_size_share: float = 0.85
     pool: int = 3  # batches that are rendered at once
     uses: int = 2  # how often a rendered clip is trained on, mirrored and reversed in time
-    noise: float = 0.1  # most noise on the latents, whose deviation is 1; drawn per clip between 0 and this
+    stills: float = 0.1  # share of clips that are stopped at their first frame, besides the scenes' own stills
+    noise: float = 0.1  # most noise on the features, whose deviation is about 1; drawn per clip between 0 and this
     mse: float = 4.0  # weights of the parts of the loss; L1 has 1
     motion: float = 0.5  # L1 of the error's change from frame to frame
     edges: float = 0.25  # L1 of the error's change from pixel to pixel
-    tails: float = 0.01  # latents further than 4 deviations out
+    spread: float = 0.02  # features whose mean square is not 1, or that lie beyond 4
     film_frames: int | None = None  # of the pack's film, None: all
     held_out: int = 24  # clips of each kind to validate on
     compile: bool = True  # the first size only
@@ -47,9 +49,6 @@ class CodecStage:
     def __init__(self, config: CodecStageConfig, pack: Path, device: torch.device, seed: int):
         self.config, self.device, self.seed = config, device, seed
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.codec = NanoCodec(nano().codec).to(device, self.dtype)
-        self.codec = self.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.modules = {"codec": self.codec}
         self.bank = load_bank(pack, "train", device, film_frames=config.film_frames)
         self.rendered: Tensor = torch.empty(0)
         self.order: list[list[int]] = []
@@ -59,6 +58,11 @@ class CodecStage:
         held_out = load_bank(pack, "val", device, film_frames=config.film_frames)
         self.sets = held_out_sets(held_out, config.held_out, config.frames, height, width, generator)
         self.measured = [self._clips(config.held_out, height, width, generator) for _ in range(2)]
+        codec = NanoCodec(nano().codec).to(device)
+        examples = to_frames(torch.cat(self.measured))
+        start_from_principal_components(codec, examples, torch.Generator().manual_seed(seed))
+        self.codec = codec.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.modules = {"codec": self.codec}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
         rng = random.Random(f"{self.seed} {step}")
@@ -67,18 +71,19 @@ class CodecStage:
         clips = self.rendered[self.order.pop()].float()
         clips = clips.flip(-1) if rng.random() < 0.5 else clips
         clips = clips.flip(1) if rng.random() < 0.5 else clips
-        frames = to_frames(clips)
+        still = torch.rand(len(clips), 1, 1, 1, 1, generator=generator, device=self.device) < self.config.stills
+        frames = to_frames(torch.where(still, clips[:, :1], clips))
         fast = tuple(frames.shape[3:]) == tuple(self.config.sizes[0])
         parts = (self.fast_losses if fast else self._losses)(frames, self._noise(frames, generator))
         c = self.config
-        l1, mse, motion, edges, tails = parts
-        loss = l1 + c.mse * mse + c.motion * motion + c.edges * edges + c.tails * tails
-        names = ("l1", "mse", "motion", "edges", "tails")
+        l1, mse, motion, edges, spread = parts
+        loss = l1 + c.mse * mse + c.motion * motion + c.edges * edges + c.spread * spread
+        names = ("l1", "mse", "motion", "edges", "spread")
         told: dict[str, Tensor | float] = {name: part.detach() for name, part in zip(names, parts, strict=True)}
         return loss, told | {"clips": float(len(frames))}
 
     def _noise(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise for the latents of frames, of a strength that differs from clip to clip -> [B, C, T, h, w]"""
+        """Noise for the features of frames, of a strength that differs from clip to clip -> [B, C, T, h, w]"""
         batch, _, count, height, width = frames.shape
         c = self.codec.config
         shape = (batch, c.latent_channels, count // c.frames_per_latent, height // c.stride, width // c.stride)
@@ -88,13 +93,14 @@ class CodecStage:
     def _losses(self, frames: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         codec = self.codec
         features, _ = codec.encoder(frames.to(self.dtype), codec.init_encoder(len(frames)))
-        variance, mean = torch.var_mean(features.float(), dim=(0, 2, 3, 4), keepdim=True)
-        latents = (features.float() - mean) * torch.rsqrt(variance + 1e-6)
-        decoded, _ = codec.decode(latents + noise, codec.init_decoder(len(frames)))
+        features = features.float()
+        decoded, _ = codec.decoder((features + noise).to(self.dtype), codec.init_decoder(len(frames)))
         error = decoded - frames
         motion = (error[:, :, 1:] - error[:, :, :-1]).abs().mean()
         edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
-        return error.abs().mean(), error.square().mean(), motion, edges, F.relu(latents.abs() - 4).square().mean()
+        power = features.square().mean(dim=(0, 2, 3, 4))
+        spread = (power - 1).square().mean() + F.relu(features.abs() - 4).square().mean()
+        return error.abs().mean(), error.square().mean(), motion, edges, spread
 
     def _render(self, rng: random.Random, generator: torch.Generator) -> None:
         """Fill the pool with clips of one size, and plan the batches that they are used in."""
