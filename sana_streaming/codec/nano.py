@@ -33,6 +33,7 @@ class Block(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.memory = width // 4
+        self.scale = nn.Parameter(torch.ones(width))
         self.conv1 = nn.Conv2d(width + self.memory, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
@@ -41,7 +42,8 @@ class Block(nn.Module):
 
         A stream begins as if its first latent had always been.
         """
-        y = F.silu(x)
+        y = F.rms_norm(x.permute(0, 2, 3, 1), self.scale.shape, self.scale, eps=1e-5)  # over the channels of one cell
+        y = F.silu(y).permute(0, 3, 1, 2)
         now = y[:, : self.memory].unflatten(0, (batch, -1))  # [B, T, M, h, w]
         before = torch.cat([now[:, :1] if past is None else past[:, None], now[:, :-1]], dim=1).flatten(0, 1)
         y = self.conv2(F.silu(self.conv1(torch.cat([y, before], dim=1))))
