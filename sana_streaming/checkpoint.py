@@ -13,7 +13,7 @@ from sana_streaming.config import DiTConfig, ModelConfig, from_dict, to_dict
 from sana_streaming.model.dit import DiT
 
 SHIPPED = Path(__file__).parent / "weights"  # models inside the package: a folder each
-FLOAT32 = (".A_log", ".dt_bias", "latent_scale.mean", "latent_scale.std")  # small, and read in float32
+FLOAT32 = (".A_log", ".dt_bias", "latents_mean", "latents_std")  # small, and read in float32
 
 
 def find(model: str | Path) -> Path:

@@ -144,6 +144,7 @@ class Session:
         self.lengths = (sampler.first_chunk, sampler.chunk) if chunk is None else (chunk, chunk)
         self.generator = torch.Generator().manual_seed(seed)
         self.state: EditState | None = None  # until the first frames tell their size
+        self.size = (0, 0)
         self.chunks = 0
         self.set_prompt(prompt)
 
@@ -169,6 +170,9 @@ class Session:
         editor = self.editor
         if self.state is None:
             self.state = init_state(editor.codec, editor.dit, 1, height, width)
+            self.size = height, width
+        if (height, width) != self.size:
+            raise ValueError(f"expected frames of {self.size[0]}x{self.size[1]} as before, got {height}x{width}")
         with torch.inference_mode():
             batch = frames[None].to(editor.device)
             edited, self.state = edit_chunk(

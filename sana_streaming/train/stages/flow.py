@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from sana_streaming import config as presets
 from sana_streaming.codec import VideoCodec, build_codec
@@ -21,7 +22,7 @@ from sana_streaming.data.bank import load_bank
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.pairs import render_batch
 from sana_streaming.diffusion.flow import interpolate, sigmas
-from sana_streaming.model.dit import DiT, DiTState
+from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.state import map_state
 from sana_streaming.stream.editor import edit_clip
 from sana_streaming.train.loop import load_export, load_weights
@@ -31,11 +32,12 @@ from sana_streaming.train.loop import load_export, load_weights
 class FlowConfig:
     codec: str  # folder of the codec's export
     clips: int = 64  # of 256x256; other sizes take as many as have the same number of pixels
-    latents: int = 6  # per clip
+    latents: int = 4  # per clip
     sizes: tuple[tuple[int, ...], ...] = ((256, 256), (256, 448), (448, 256))
     size_shares: tuple[float, ...] = (0.7, 0.2, 0.1)
     uses: int = 2  # how often rendered clips are trained on, each time with other chunks and noise
     longest_chunk: int = 3
+    text_tokens: int = 24  # every instruction of the pack is shorter
     pure_noise: float = 0.15  # share of clips that start from noise alone, where a chunk's sampling begins
     own_past: float = 0.5  # share of clips whose past is the model's own estimate
     longest_gap: int = 512  # latent frames that the clock may jump
@@ -69,8 +71,7 @@ class FlowStage:
         source, target, phrases = self.pairs
         clips = len(source)
         assert self.bank.prompts is not None
-        text = self.dit.encode_text(*self.bank.prompts(phrases))
-
+        text = self._of_one_length(self.dit.encode_text(*self.bank.prompts(phrases)))
         state = self._first_state(source)
         own = self._chance(config.own_past, clips, generator)
         errors = []
@@ -183,8 +184,9 @@ class FlowStage:
         height, width = self.config.sizes[0]
         clips, stride = self._clips(height, width), self.model.codec.stride
         tokens = torch.zeros(clips, 2, self.model.text.dim, device=self.device)
+        mask = torch.ones(clips, 2, device=self.device)
         for length in range(1, self.config.longest_chunk + 1):
-            text = self.dit.encode_text(tokens)
+            text = self._of_one_length(self.dit.encode_text(tokens, mask))
             latents = torch.zeros(
                 clips, self.model.dit.latent_channels, length, height // stride, width // stride, device=self.device
             )
@@ -194,6 +196,14 @@ class FlowStage:
             velocity.sum().backward()
         self.dit.zero_grad()
         torch.compiler.set_stance("eager_on_recompile")
+
+    def _of_one_length(self, text: TextContext) -> TextContext:
+        """Padded with tokens that have no weight, so that a compiled block meets one length."""
+        batch, _, length, _ = text.keys[0].shape
+        room = self.config.text_tokens - length
+        kept = text.keys[0].new_ones(batch, 1, 1, length, dtype=torch.bool) if text.mask is None else text.mask
+        keys, values = (tuple(F.pad(x, (0, 0, 0, room)) for x in part) for part in (text.keys, text.values))
+        return TextContext(keys, values, F.pad(kept, (0, room)))
 
     def _first_state(self, latents: Tensor) -> DiTState:
         """It takes gradients as all later states do, so that a compiled block meets one kind of input."""
