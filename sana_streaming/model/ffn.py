@@ -38,4 +38,4 @@ class FeedForward(nn.Module):
         after = torch.zeros_like(u[:, :1])  # the frame after the chunk is not there yet
         frames = torch.cat([state.last[:, None], u, after], dim=1)
         y = u + self.temporal(torch.cat([frames[:, :-2], u, frames[:, 2:]], dim=-1))
-        return y, FeedForwardState(u[:, -1])
+        return y, FeedForwardState(u[:, -1].clone())  # a view would keep the whole chunk in memory

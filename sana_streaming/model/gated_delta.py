@@ -1,6 +1,7 @@
 """Self-attention with a memory: the frame-wise gated delta rule (paper section 3.1)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +31,14 @@ class GatedDeltaAttention(SelfAttention):
         for gate, bias in (
             (self.beta, 5.0),
             (self.decay, 0.0),
-        ):  # starts as linear attention that forgets next to nothing
+        ):  # at first linear attention that forgets next to nothing
             nn.init.zeros_(gate.weight)
             nn.init.constant_(gate.bias, bias)
 
     def init_state(self, batch: int, grid: tuple[int, int]) -> GatedDeltaState:
         dim = self.out.in_features // self.heads
-        memory = self.A_log.new_zeros(batch, self.heads, dim, dim, dtype=torch.float32)
-        return GatedDeltaState(memory, memory[..., 0])
+        zeros = partial(torch.zeros, dtype=torch.float32, device=self.A_log.device)
+        return GatedDeltaState(zeros(batch, self.heads, dim, dim), zeros(batch, self.heads, dim))
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, T, H, W, D] -> how strongly each token writes, [B, N, T, S], and what each frame keeps of

@@ -39,7 +39,7 @@ class SoftmaxAttention(SelfAttention):
     def forward(self, x: Tensor, rotary: Rotary, state: SoftmaxState) -> tuple[Tensor, SoftmaxState]:
         """x [B, T, H, W, D] and the state before this chunk -> y [B, T, H, W, D] and the state after it."""
         q, k, v, gate = self.project(x)
-        current = KeysValues(rotate(k, rotary), v)
+        current = KeysValues(rotate(k, rotary), v.contiguous())  # a view would keep q, k and gate in memory
         visible = (*((state.sink,) if state.sink else ()), *state.recent, current)
         keys = torch.cat([c.keys for c in visible], dim=2)
         values = torch.cat([c.values for c in visible], dim=2)

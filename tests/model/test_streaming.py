@@ -214,6 +214,12 @@ def test_state_does_not_grow(layer: Layer) -> None:
     assert len(set(sizes[3:])) == 1
 
 
+def test_state_owns_its_memory(layer: Layer) -> None:
+    """A view would keep alive what it looks into."""
+    _, state = layer(video()[:, :3], 0, layer.init())
+    assert all(t.untyped_storage().nbytes() == nbytes(t) for t in tensors(state))
+
+
 def test_batched_streams_are_separate(layer: Layer) -> None:
     x = video()
     together, states = streamed(layer, x)

@@ -88,6 +88,7 @@ class FlowStage:
                 break
             past = torch.where(own, (noisy - level * velocity).detach(), data)
             _, state = self.dit(past, 0.0, state, source=beside, text=text)
+            state = map_state(Tensor.contiguous, state)  # the layout that the blocks were compiled for
             if start == 0:
                 gap = torch.randint(config.longest_gap, (clips,), generator=generator, device=self.device)
                 gap = torch.where(self._chance(0.5, clips, generator).flatten(), gap, 0)
