@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from sana_streaming.codec.base import VideoCodec
 from sana_streaming.config import CodecConfig
 
 PATCH = 4  # pixels along each side that enter as channels; the finest resolution of the convolutions
@@ -119,7 +120,7 @@ def _run(layers: nn.ModuleList, x: Tensor, state: CodecState, batch: int) -> tup
     return x, CodecState(tuple(remembered))
 
 
-class NanoCodec(nn.Module):
+class NanoCodec(VideoCodec):
     """Latents come in the weights' dtype, frames in float32.
 
     Between encoder and decoder lie features; latents are those at mean 0 and variance 1 per channel, by statistics that

@@ -40,7 +40,9 @@ class CodecStageConfig:
     spread: float = 0.02  # features whose mean square is not 1, or that lie beyond 4
     film_frames: int | None = None  # of the pack's film, None: all
     held_out: int = 24  # clips of each kind to validate on
-    decoder_only: bool = False  # leave the latents as they are, for a transformer that knows them
+    trained: tuple[str, ...] = (
+        "",
+    )  # beginnings of the names of trained weights; without the encoder latents stay as is
     compile: bool = True  # the first size only
 
 
@@ -63,7 +65,8 @@ class CodecStage:
         examples = to_frames(torch.cat(self.measured))
         start_from_principal_components(codec, examples, torch.Generator().manual_seed(seed))
         self.codec = codec.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.codec.encoder.requires_grad_(not config.decoder_only)
+        for name, parameter in self.codec.named_parameters():
+            parameter.requires_grad_(name.startswith(config.trained))
         self.modules = {"codec": self.codec}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -124,7 +127,7 @@ class CodecStage:
 
     def measure(self) -> None:
         """The latents' statistics under the weights as they are."""
-        if self.config.decoder_only:
+        if not any(parameter.requires_grad for parameter in self.codec.encoder.parameters()):
             return
         codec = self.codec
         frames = [to_frames(part) for clips in self.measured for part in clips.split(8)]
