@@ -106,15 +106,22 @@ class Stages:
     other: float  # to and from the device, and between uint8 and [-1, 1]
 
 
-class WatchedCodec:
+class WatchedCodec(VideoCodec):
     """A codec that notes when its work begins and ends. Between encoding and decoding lies the denoising."""
 
     def __init__(self, codec: VideoCodec, device: torch.device):
-        self._codec, self._device = codec, device
+        super().__init__()
+        self._codec, self._device, self.config = codec, device, codec.config
         self.marks: list[float] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._codec, name)
+    def init_encoder(self, batch: int) -> Any:
+        return self._codec.init_encoder(batch)
+
+    def init_decoder(self, batch: int) -> Any:
+        return self._codec.init_decoder(batch)
+
+    def frames_of(self, latents: int, first: bool) -> int:
+        return self._codec.frames_of(latents, first)
 
     def encode(self, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
         return self._watch(self._codec.encode, frames, state)

@@ -26,11 +26,11 @@ class VideoCodec(nn.Module):
 
     @abstractmethod
     def encode(self, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """frames [B, 3, F, H, W] in [-1, 1], whole latents of them -> latents [B, C, T, h, w] and the state after them"""
+        """frames [B, 3, F, H, W] in [-1, 1], whole latents of them -> latents [B, C, T, h, w] and the state after"""
 
     @abstractmethod
     def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """latents [B, C, T, h, w] -> frames [B, 3, F, H, W] about [-1, 1], not clamped, and the state after them"""
+        """latents [B, C, T, h, w] -> frames [B, 3, F, H, W] about [-1, 1], not clamped, and the state after"""
 
     @abstractmethod
     def frames_of(self, latents: int, first: bool) -> int:
