@@ -18,6 +18,7 @@ from sana_streaming.codec.base import VideoCodec
 from sana_streaming.config import CodecConfig
 
 PATCH = 4  # pixels along each side that enter as channels; the finest resolution of the convolutions
+CORING = 0.007  # changes between the frames of a latent are shrunk by this, 0.9 levels of 255: below it lies no motion
 BLOCKS = (2, 1, 1)  # at each resolution, fine to coarse
 
 
@@ -106,7 +107,9 @@ class Decoder(nn.Module):
         x, state = _run(self.layers, self.entry(x), state, batch)
         x = self.out(x).permute(0, 2, 3, 1).float()  # float32: rounding here would be seen as flicker
         x = rearrange(x, "(b t) h w (f c p q) -> b c t f (h p) (w q)", b=batch, c=3, p=PATCH, q=PATCH)
-        return (x[:, :, :, :1] + x[:, :, :, 1:]).flatten(2, 3), state
+        shared, own = x[:, :, :, :1], x[:, :, :, 1:]
+        common = own.mean(dim=3, keepdim=True)
+        return (shared + common + F.softshrink(own - common, CORING)).flatten(2, 3), state
 
 
 def _run(layers: nn.ModuleList, x: Tensor, state: CodecState, batch: int) -> tuple[Tensor, CodecState]:

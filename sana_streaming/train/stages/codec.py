@@ -40,9 +40,6 @@ class CodecStageConfig:
     spread: float = 0.02  # features whose mean square is not 1, or that lie beyond 4
     film_frames: int | None = None  # of the pack's film, None: all
     held_out: int = 24  # clips of each kind to validate on
-    trained: tuple[str, ...] = (
-        "",
-    )  # beginnings of the names of trained weights; without the encoder latents stay as is
     compile: bool = True  # the first size only
 
 
@@ -65,8 +62,6 @@ class CodecStage:
         examples = to_frames(torch.cat(self.measured))
         start_from_principal_components(codec, examples, torch.Generator().manual_seed(seed))
         self.codec = codec.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for name, parameter in self.codec.named_parameters():
-            parameter.requires_grad_(name.startswith(config.trained))
         self.modules = {"codec": self.codec}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -127,8 +122,6 @@ class CodecStage:
 
     def measure(self) -> None:
         """The latents' statistics under the weights as they are."""
-        if not any(parameter.requires_grad for parameter in self.codec.encoder.parameters()):
-            return
         codec = self.codec
         frames = [to_frames(part) for clips in self.measured for part in clips.split(8)]
         features = [codec.encoder(f.to(self.dtype), codec.init_encoder(len(f)))[0].float() for f in frames]
