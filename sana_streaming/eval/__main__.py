@@ -1,4 +1,4 @@
-"""python -m sana_streaming.eval PACK --out FOLDER: a table of a model's edits on held-out material, a contact sheet."""
+"""python -m sana_streaming.eval PACK --out FOLDER: a model on held-out material: codec, edits, a contact sheet."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ import torch
 from sana_streaming import checkpoint
 from sana_streaming.data.bank import load_bank
 from sana_streaming.data.edits import EDITS
+from sana_streaming.eval.codec import measure_codec
 from sana_streaming.eval.edits import Sample, Score, held_out_sources, measure
 from sana_streaming.stream.editor import pick_device, pick_dtype
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=96, help="of each clip")
     parser.add_argument("--photos", type=int, default=4, help="rendered clips")
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--edits", nargs="+", default=list(EDITS), choices=list(EDITS))
+    parser.add_argument("--edits", nargs="+", default=list(EDITS), choices=list(EDITS), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
 
@@ -38,11 +39,14 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"{args.pack} holds no prompts: pack it again without --no-prompts")
     with torch.inference_mode():
         sources = held_out_sources(bank, args.size, args.frames, args.photos, args.seed)
+        through_codec = measure_codec(codec, sources)
+        print("\n".join(["codec", *(f"  {name}: {value:.2f}" for name, value in through_codec.items())]), flush=True)
         scores, samples = measure(
             config, dit, codec, bank.prompts, sources, args.steps, args.edits,
             lambda done, total: print(f"\r{done}/{total} edits", end="", file=sys.stderr, flush=True),
         )  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "codec.json").write_text(json.dumps(through_codec, indent=1) + "\n")
     (args.out / "edits.json").write_text(json.dumps([asdict(s) for s in scores], indent=1) + "\n")
     text = table(scores)
     (args.out / "edits.md").write_text(text)
