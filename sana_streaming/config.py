@@ -80,6 +80,10 @@ class SamplerConfig:
     steps: int  # default number of denoising steps
     shift: float  # of the noise schedule for step counts without a list
     schedules: tuple[tuple[float, ...], ...] = ()  # trained sigma lists, each from 1 downwards, without the final 0
+    temperature: float = 1.0  # of the noise that a chunk begins from; below 1 results vary less
+    repeat_noise: bool = (
+        False  # every latent frame of a stream begins from the same noise, which keeps the picture calm
+    )
 
     def __post_init__(self) -> None:
         for schedule in self.schedules:
@@ -110,7 +114,13 @@ def nano() -> ModelConfig:
         ),
         text=TextConfig("minilm", dim=384, max_tokens=64),
         sampler=SamplerConfig(
-            first_chunk=2, chunk=2, steps=4, shift=3.0, schedules=((1.0, 0.9, 0.75, 0.5), (1.0, 0.75))
+            first_chunk=1,
+            chunk=1,
+            steps=2,
+            shift=3.0,
+            schedules=((1.0, 0.9, 0.75, 0.5), (1.0, 0.75)),
+            temperature=0.7,
+            repeat_noise=True,
         ),
     )
 

@@ -1,6 +1,7 @@
 """Rectified flow: how data and noise are mixed, the noise levels of a chunk, and guidance (paper section 3.2)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -32,6 +33,21 @@ def sigmas(config: SamplerConfig, steps: int) -> tuple[float, ...]:
     end = shifted(0.001, config.shift)
     grid = [1 + (end - 1) * i / max(1, steps - 1) for i in range(steps)]
     return (*(shifted(u, config.shift) for u in grid), 0.0)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the chunks of a stream are denoised."""
+
+    levels: tuple[float, ...]  # from 1 down to the final 0
+    temperature: float = 1.0
+    repeat_noise: bool = False
+
+
+def sampling(config: SamplerConfig, steps: int | None = None) -> Sampling:
+    """The model's own way of sampling, or with another number of steps."""
+    levels = sigmas(config, config.steps if steps is None else steps)
+    return Sampling(levels, config.temperature, config.repeat_noise)
 
 
 def guided(denoise: Denoise[S], scale: float) -> Denoise[S]:

@@ -16,7 +16,7 @@ from sana_streaming.config import ModelConfig
 from sana_streaming.data.bank import Bank, Prompts
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.scenes import render_sources
-from sana_streaming.diffusion.flow import sigmas
+from sana_streaming.diffusion.flow import sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.stream.editor import edit_clip, to_signed, to_uint8
 
@@ -74,7 +74,9 @@ def measure(
                 text = dit.encode_text(*prompts(phrases))
                 for n in steps:
                     noise = torch.Generator().manual_seed(0)
-                    edited = edit_clip(codec, dit, source, text, noise, sigmas(config.sampler, n), config.sampler.chunk)
+                    edited = edit_clip(
+                        codec, dit, source, text, noise, sampling(config.sampler, n), config.sampler.chunk
+                    )
                     values = (psnr(video, truth) for video in (edited, source, through_codec))
                     results[n] += list(zip(*(v.tolist() for v in values), strict=True))
                 samples.append(Sample(name, *(video[0, -1].cpu() for video in (source, truth, edited))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 from sana_streaming import checkpoint
 from sana_streaming.codec import VideoCodec
 from sana_streaming.config import ModelConfig
-from sana_streaming.diffusion.flow import sigmas
+from sana_streaming.diffusion.flow import Sampling, sampling
 from sana_streaming.diffusion.sampler import sample_chunk
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.text import load_encoder
@@ -31,6 +31,7 @@ class EditState:
     encoder: Any  # of the codec
     denoiser: DiTState
     decoder: Any  # of the codec
+    noise: Tensor | None = None  # [B, C, 1, h, w]: what every latent frame begins from, where a model repeats it
 
 
 def init_state(codec: VideoCodec, dit: DiT, batch: int, height: int, width: int) -> EditState:
@@ -47,15 +48,28 @@ def edit_chunk(
     text: TextContext,
     state: EditState,
     generator: torch.Generator,
-    levels: Sequence[float],
+    sampling: Sampling,
 ) -> tuple[Tensor, EditState]:
-    """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator and the noise levels (1 down to 0)
+    """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator and how to sample
     -> edited frames of the same shape, and the state after them. Carries no `no_grad`: the caller decides."""
     source, encoder = codec.encode(to_signed(frames), state.encoder)
-    noise = torch.randn(source.shape, generator=generator).to(source.device)
-    latents, denoiser = sample_chunk(partial(dit, source=source, text=text), noise, levels, state.denoiser)
+    noise, kept = draw_noise(source, state.noise, generator, sampling)
+    denoise = partial(dit, source=source, text=text)
+    latents, denoiser = sample_chunk(denoise, noise, sampling.levels, state.denoiser)
     edited, decoder = codec.decode(latents, state.decoder)
-    return to_uint8(edited), EditState(encoder, denoiser, decoder)
+    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept)
+
+
+def draw_noise(
+    source: Tensor, kept: Tensor | None, generator: torch.Generator, sampling: Sampling
+) -> tuple[Tensor, Tensor | None]:
+    """What sampling begins from, in the shape of the source latents [B, C, T, h, w], and what to keep of it."""
+    if not sampling.repeat_noise:
+        return sampling.temperature * torch.randn(source.shape, generator=generator).to(source.device), None
+    if kept is None:
+        one_frame = (*source.shape[:2], 1, *source.shape[3:])
+        kept = sampling.temperature * torch.randn(one_frame, generator=generator).to(source.device)
+    return kept.expand(source.shape), kept
 
 
 def edit_clip(
@@ -64,7 +78,7 @@ def edit_clip(
     frames: Tensor,
     text: TextContext,
     generator: torch.Generator,
-    levels: Sequence[float],
+    sampling: Sampling,
     chunk: int,
 ) -> Tensor:
     """Whole clips, RGB uint8 [B, F, H, W, 3], as new streams in chunks of `chunk` latent frames -> edited, same shape.
@@ -74,7 +88,7 @@ def edit_clip(
     state, edited, start = init_state(codec, dit, len(frames), frames.shape[2], frames.shape[3]), [], 0
     while start < frames.shape[1]:
         end = start + codec.frames_of(chunk, first=start == 0)
-        piece, state = edit_chunk(codec, dit, frames[:, start:end], text, state, generator, levels)
+        piece, state = edit_chunk(codec, dit, frames[:, start:end], text, state, generator, sampling)
         edited.append(piece)
         start = end
     return torch.cat(edited, dim=1)
@@ -140,7 +154,7 @@ class Session:
         if chunk is not None and chunk < 1:
             raise ValueError(f"expected at least 1 latent frame per chunk, got {chunk}")
         self.editor = editor
-        self.levels = sigmas(sampler, sampler.steps if steps is None else steps)
+        self.sampling = sampling(sampler, steps)
         self.lengths = (sampler.first_chunk, sampler.chunk) if chunk is None else (chunk, chunk)
         self.generator = torch.Generator().manual_seed(seed)
         self.state: EditState | None = None  # until the first frames tell their size
@@ -176,7 +190,7 @@ class Session:
         with torch.inference_mode():
             batch = frames[None].to(editor.device)
             edited, self.state = edit_chunk(
-                editor.codec, editor.dit, batch, self.text, self.state, self.generator, self.levels
+                editor.codec, editor.dit, batch, self.text, self.state, self.generator, self.sampling
             )
         self.chunks += 1
         return edited[0].cpu()

@@ -26,6 +26,7 @@ def editor():
         config,
         dit=replace(config.dit, latent_channels=8, dim=32, depth=4, heads=2, text_dim=16, ffn_dim=48),
         codec=replace(config.codec, latent_channels=8, widths=(8, 8, 8)),
+        sampler=replace(config.sampler, first_chunk=2, chunk=2),
     )
     torch.manual_seed(0)
     dit, codec = DiT(config.dit), build_codec(config.codec)

@@ -10,9 +10,19 @@ from torch import Tensor
 from sana_streaming import checkpoint
 from sana_streaming.codec import build_codec
 from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, SamplerConfig, TextConfig
+from sana_streaming.diffusion.flow import Sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes, tensors
-from sana_streaming.stream.editor import Editor, edit_chunk, edit_clip, init_state, pick_device, to_signed, to_uint8
+from sana_streaming.stream.editor import (
+    Editor,
+    draw_noise,
+    edit_chunk,
+    edit_clip,
+    init_state,
+    pick_device,
+    to_signed,
+    to_uint8,
+)
 
 CONFIG = ModelConfig(
     name="tiny",
@@ -76,10 +86,29 @@ def test_a_session_is_the_road_itself(editor: Editor) -> None:
     state, text = init_state(editor.codec, editor.dit, 1, *SIZE), editor.prompt("a")
     for chunk in chunks:
         with torch.inference_mode():
-            expected, state = edit_chunk(editor.codec, editor.dit, chunk[None], text, state, generator, session.levels)
+            expected, state = edit_chunk(
+                editor.codec, editor.dit, chunk[None], text, state, generator, session.sampling
+            )
         assert torch.equal(session.step(chunk), expected[0])
     assert session.state is not None
     assert all(torch.equal(a, b) for a, b in zip(tensors(session.state), tensors(state), strict=True))
+
+
+def test_noise_that_is_repeated_is_part_of_the_state(editor: Editor) -> None:
+    """The same for every latent frame of a stream, other for other seeds, and scaled by the temperature."""
+    calm = replace(CONFIG, sampler=replace(CONFIG.sampler, repeat_noise=True, temperature=0.5))
+    session = Editor(calm, editor.dit, editor.codec, encode_text).session("a", seed=1)
+    chunks = video(3)
+    session.step(chunks[0])
+    assert session.state is not None
+    first = session.state.noise
+    assert first is not None
+    assert first.shape == (1, 4, 1, 2, 3)
+    assert torch.equal(first, 0.5 * torch.randn(first.shape, generator=torch.Generator().manual_seed(1)))
+    session.step(chunks[1])
+    assert torch.equal(session.state.noise, first)
+    noise, _ = draw_noise(torch.zeros(1, 4, 3, 2, 3), first, session.generator, session.sampling)
+    assert torch.equal(noise, first.expand(-1, -1, 3, -1, -1))
 
 
 def test_a_clip_is_a_stream_of_chunks(editor: Editor) -> None:
@@ -93,7 +122,7 @@ def test_a_clip_is_a_stream_of_chunks(editor: Editor) -> None:
             frames[None],
             editor.prompt("a"),
             torch.Generator().manual_seed(0),
-            session.levels,
+            session.sampling,
             1,
         )
     assert torch.equal(got[0], expected)
@@ -206,7 +235,7 @@ def test_gradients_flow_through_the_road(editor: Editor) -> None:
     text = editor.dit.encode_text(encode_text("a")[None])
     state = init_state(editor.codec, editor.dit, 1, *SIZE)
     _, state = edit_chunk(
-        editor.codec, editor.dit, video(1)[0][None], text, state, torch.Generator().manual_seed(0), (1.0, 0.0)
+        editor.codec, editor.dit, video(1)[0][None], text, state, torch.Generator().manual_seed(0), Sampling((1.0, 0.0))
     )
     memory = next(t for t in tensors(state.denoiser.blocks) if t.requires_grad)
     memory.sum().backward()

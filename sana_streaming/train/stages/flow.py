@@ -21,7 +21,7 @@ from sana_streaming.codec import VideoCodec, build_codec
 from sana_streaming.data.bank import load_bank
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.pairs import render_batch
-from sana_streaming.diffusion.flow import interpolate, sigmas
+from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.state import map_state
 from sana_streaming.stream.editor import edit_clip
@@ -129,7 +129,7 @@ class FlowStage:
         assert self.held_out.prompts is not None
         text = self.dit.encode_text(*self.held_out.prompts(phrases))
         noise = torch.Generator().manual_seed(0)
-        return edit_clip(self.codec, self.dit, source, text, noise, sigmas(sampler, steps), sampler.chunk)
+        return edit_clip(self.codec, self.dit, source, text, noise, sampling(sampler, steps), sampler.chunk)
 
     def state_dict(self) -> dict[str, Any]:
         return {"plans": self.plans.get_state()}
