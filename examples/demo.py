@@ -14,8 +14,8 @@ from sana_streaming.io.writers import open_writer
 CLIP = Path(__file__).parents[1] / "assets" / "webcam_talk_a.mp4"
 INSTRUCTIONS = {
     "watercolor": "turn the scene into a watercolor",
-    "night": "make it night",
-    "sepia": "turn the video into an old sepia film",
+    "thermal": "show it through a thermal camera",
+    "pencil": "pencil drawing",
 }
 COLUMNS = 5  # moments on the contact sheet
 
