@@ -96,14 +96,22 @@ def test_options_reach_the_result(edit, tmp_path):
         (["in.mp4", "out.mp4", "--prompt", "a", "--size", "many"], "whole number of at least 32, got 'many'"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--steps", "0"], "--steps"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--seed", "-1"], "--seed"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--seed", str(2**64)], "whole number from 0 to 18446744073709551615"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--start", "-1"], "--start"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--start", "nan"], "--start"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--start", "9"], "before its end"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--start", "1e300"], "before its end"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--start", "1.59"], "before its last frame"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--duration", "0"], "--duration"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--duration", "-1"], "above 0, got '-1'"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--model", "nono"], "unknown model 'nono'"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--colour"], "--colour"),
         (["in.mp4", "in.mp4", "--prompt", "a"], "it is the video that is read"),
         (["in.mp4", "none/out.mp4", "--prompt", "a"], "there is no folder"),
+        (["in.mp4", ".", "--prompt", "a"], "got a folder"),
+        (["in.mp4", "a" * 300 + ".mp4", "--prompt", "a"], "too long"),
+        (["a" * 300 + ".mp4", "out.mp4", "--prompt", "a"], "too long"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--size", "13000"], "at most 16384 pixels, got 17334x13000"),
         (["in.mp4", "out.gif", "--prompt", "a"], "ends in one of"),
         (["none.mp4", "out.mp4", "--prompt", "a"], "no such file"),
     ],
@@ -133,7 +141,7 @@ def test_a_signal_finishes_the_chunk(edit, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     code, out, _ = edit("in.mp4", "out.mp4", "--prompt", "a")
     assert code == 130
-    assert out.startswith("stopped early: out.mp4: 8 frames")
+    assert out.startswith("stopped early: out.mp4: 8 of 40 frames in ")
     assert len(times_of(tmp_path / "out.mp4")) == 8
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -149,6 +157,26 @@ def test_a_second_signal_aborts_and_leaves_nothing(edit, tmp_path, monkeypatch):
     assert (code, out) == (130, "")
     assert err[-1] == "interrupted: nothing was kept"
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_an_interrupt_while_libraries_load_is_one_line(edit, monkeypatch):
+    """A compiled module that is interrupted while it is imported makes an ImportError of it."""
+
+    def load(model, device):
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr(FakeEditor, "load", load)
+    assert edit("in.mp4", "out.mp4", "--prompt", "a") == (130, "", ["interrupted: nothing was kept"])
+
+
+def test_a_closed_stderr(edit, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert edit("in.mp4", "out.mp4", "--prompt", "a")[0] == 0
+    assert (tmp_path / "out.mp4").exists()
+
+
+def test_one_frame_is_not_frames(edit):
+    assert edit("in.mp4", "out.mp4", "--prompt", "a", "--duration", "0.01")[1].startswith("out.mp4: 1 frame in ")
 
 
 def test_progress_lines_come_every_few_seconds(capsys):

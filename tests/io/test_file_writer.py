@@ -93,6 +93,7 @@ def test_pictures_are_scaled_to_the_size_asked_for(tmp_path):
         ("a.mkv", "pcm_s16le", ".mp4", "aac"),
         ("a.mkv", "pcm_s16le", ".mkv", "pcm_s16le"),
         ("a.mkv", "flac", ".mov", "aac"),
+        ("a.mkv", "libmp3lame", ".mp4", "mp3float"),
     ],
 )
 def test_sound_is_copied_or_encoded(tmp_path, source, codec, suffix, expected):
@@ -125,6 +126,32 @@ def test_sound_stays_beside_its_picture(tmp_path, codec):
         )
     offset = np.abs(loudest[2].to_ndarray()[0].astype(float)).argmax() / 48000
     assert abs(float(loudest[1]) + offset - 0.72) < 0.002
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "libopus", "libmp3lame"])
+def test_what_mp4_hides_before_the_beginning_moves_nothing_in_matroska(tmp_path, codec):
+    path = write_clip(tmp_path / "a.mp4", frames=25, tone=1.0, tone_codec=codec)
+    with FileReader(path) as reader:
+        write(tmp_path / "b.mkv", reader.frames(), sound=reader.soundtrack())
+    assert times_of(tmp_path / "b.mkv")[0] == 0
+    assert abs(sound_of(tmp_path / "b.mkv")[1] - 1.0) < 0.03
+
+
+def test_sides_that_the_encoding_cannot_have_are_refused_at_once(tmp_path):
+    with pytest.raises(VideoError, match="at most 16384 pixels, got 16386x32"):
+        FileWriter(tmp_path / "a.mp4", size=(16386, 32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sound_that_nobody_knows_is_left_out(tmp_path):
+    path = write_clip(tmp_path / "a.mkv", frames=5, tone=0.2, tone_codec="libopus")
+    path.write_bytes(path.read_bytes().replace(b"A_OPUS", b"A_ZZZZ"))
+    with FileReader(path) as reader:
+        with pytest.warns(UserWarning, match=r"^a\.mkv: its sound has an unknown encoding and is left out$"):
+            sound = reader.soundtrack()
+        write(tmp_path / "b.mp4", reader.frames(), sound=sound)
+        assert not reader.info.has_audio
+    assert sound_of(tmp_path / "b.mp4") is None
 
 
 @pytest.mark.parametrize(("keep_tail", "length"), [(True, 2.0), (False, 0.4)], ids=["kept", "cut"])
@@ -171,6 +198,8 @@ def test_bad_outputs_are_refused_in_one_line(tmp_path):
     for name, expected in [
         ("b.gif", r"ends in one of \.mp4"),
         ("folder.mp4", "got a folder"),
+        (".", "got a folder"),
+        ("b" * 300 + ".mp4", "File name too long"),
         ("none/b.mp4", "there is no folder"),
         ("a.mp4", "it is the video that is read"),
         ("twin.mp4", "it is the video that is read"),

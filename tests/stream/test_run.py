@@ -264,10 +264,17 @@ def test_bad_input_leaves_nothing(tmp_path):
         ("out.mp4", " ", {}),
         ("out.mp4", "negative", {"size": 8}),
         ("out.mp4", "negative", {"start": 50}),
+        ("out.mp4", "negative", {"start": -1}),
+        ("out.mp4", "negative", {"start": float("nan")}),
+        ("out.mp4", "negative", {"duration": 0}),
+        ("out.mp4", "negative", {"duration": float("inf")}),
+        ("out.mp4", "negative", {"prompts": [(-1, "late")]}),
+        ("out.mp4", "negative", {"prompts": [(float("nan"), "late")]}),
+        ("out.mp4", None, {}),
         ("out.gif", "negative", {}),
         ("out.mp4", "negative", {"prompts": [(0.0, "")]}),
     ]:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"expected|must be|cannot"):
             edit_file(FakeEditor(), source, tmp_path / output, prompt, **options)
         assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
