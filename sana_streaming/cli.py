@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit:  # --help and --version
         return 0
     except KeyboardInterrupt:
-        print("interrupted: nothing was kept", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     except ValueError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
@@ -52,9 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error.name} is missing; install it with: pip install 'sana-streaming[video]'", file=sys.stderr)
         return FAILED
+    except ImportError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # which came while a compiled module was loading
+            raise
+        return interrupted()
     except OSError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return FAILED
+
+
+def interrupted() -> int:
+    print("interrupted: nothing was kept", file=sys.stderr)
+    return INTERRUPTED
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,7 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=whole(1), metavar="N", help="denoising steps (default: the model's)")
     parser.add_argument(
-        "--seed", type=whole(0), default=0, metavar="N", help="of the noise; the same seed gives the same result"
+        "--seed",
+        type=whole(0, 2**64 - 1),
+        default=0,
+        metavar="N",
+        help="of the noise; the same seed gives the same result",
     )
     parser.add_argument(
         "--size",
@@ -123,10 +135,10 @@ def run(args: argparse.Namespace) -> int:
             on_progress=on_progress,
             stop=stop,
         )
-    how_far = "stopped early: " if report.stopped_early else ""
-    print(
-        f"{how_far}{args.output}: {report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} frames per second"
-    )
+    early = "stopped early: " if report.stopped_early else ""
+    of = f" of {report.expected}" if early and report.expected and report.expected > report.frames else ""
+    frames = f"{report.frames}{of} frame{'' if report.frames == 1 and not of else 's'}"
+    print(f"{early}{args.output}: {frames} in {report.seconds:.1f} s, {report.fps:.1f} frames per second")
     return INTERRUPTED if report.stopped_early else 0
 
 
@@ -155,16 +167,17 @@ def prompts_of(texts: Sequence[str]) -> list[tuple[float, str]]:
     return prompts
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """An argument type: a whole number of at least `least`."""
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argument type: a whole number from `least` to `most`."""
+    allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"expected a whole number {allowed}, got {text!r}")
         return value
 
     return parse
@@ -180,9 +193,10 @@ def seconds(text: str) -> float:
 
 def positive_seconds(text: str) -> float:
     """An argument type: a time above 0 seconds."""
-    if seconds(text) == 0:
+    value = number_in(text)
+    if value is None or value <= 0:
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
-    return seconds(text)
+    return value
 
 
 @contextmanager
@@ -211,7 +225,7 @@ def progress(
     """Progress on stderr: a bar on a terminal, else a line every few seconds. Takes frames done and frames expected."""
     from tqdm import tqdm
 
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with tqdm(unit="frame", dynamic_ncols=True) as bar:
 
             def show(done: int, total: int | None) -> None:

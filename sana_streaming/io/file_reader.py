@@ -1,5 +1,6 @@
 """Read a video file, frame by frame."""
 
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from .frame import Frame, VideoError, VideoInfo, meant
 from .picture import color_of, orientation, to_rgb
-from .soundtrack import Soundtrack
+from .soundtrack import Soundtrack, audio_stream
 
 TEXT_FORMATS = frozenset({"tty"})  # text files, which the video library would gladly draw
 FINEST_TIME_BASE = Fraction(1, 1_000_000)
@@ -36,7 +37,7 @@ class FileReader:
         self._container = _open(self.path)
         try:
             self._stream = _video_stream(self._container, self.path)
-            self._audio = next(iter(self._container.streams.audio), None)
+            self._audio = audio_stream(self._container)
             self._zero = max(Fraction(0), min(_start_time(s) for s in (self._stream, self._audio) if s is not None))
             self._rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25).limit_denominator(
                 100_000
@@ -77,8 +78,10 @@ class FileReader:
         self._warn_if_short(end)
 
     def soundtrack(self) -> Soundtrack | None:
-        """The sound that belongs to these frames, for a writer. None if the file is silent."""
+        """The sound that belongs to these frames, for a writer. None if there is none, or none of a known encoding."""
         if self._audio is None:
+            if self._container.streams.audio:
+                warnings.warn(f"{self.path.name}: its sound has an unknown encoding and is left out", stacklevel=2)
             return None
         end = None if self._end is None else self._zero + self._end
         return Soundtrack(self.path, self._zero + self._shift, end, cut=self._start > 0)
@@ -97,7 +100,7 @@ class FileReader:
         self._stream.thread_type = "AUTO"
         base, last = Fraction(self._stream.time_base or 0), None
         if self._start:
-            with suppress(av.error.FFmpegError):  # a format that cannot seek is read from its beginning
+            with suppress(av.error.FFmpegError, OverflowError):  # what cannot seek is read from its beginning
                 self._container.seek(int((self._zero + self._start) / base), stream=self._stream)
         for picture in self._intact():
             pts = picture.pts if picture.pts is not None else picture.dts
@@ -183,13 +186,19 @@ class FileReader:
         if promised and self._start >= promised:
             start, end = float(self._start), float(promised)
             return f"cannot begin {self.path.name} at {start:g} s: expected a start before its end, {end:.2f} s"
+        if self._start and not self._warned:
+            return f"cannot begin {self.path.name} at {float(self._start):g} s: expected a start before its last frame"
         return f"cannot read {self.path.name}: expected at least one frame, got none; the file may be damaged or empty"
 
 
 def _open(path: Path) -> Any:
-    if not path.exists():
-        raise VideoError(f"cannot read {path.name}: no such file; expected a video at {path}")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise VideoError(f"cannot read {path.name}: no such file; expected a video at {path}") from error
+    except OSError as error:
+        raise VideoError(f"cannot read {path.name}: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
         raise VideoError(f"cannot read {path.name}: expected a video file, got a folder")
     try:
         container = av.open(str(path), metadata_errors="ignore")

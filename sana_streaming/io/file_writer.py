@@ -17,6 +17,7 @@ from .soundtrack import Soundtrack
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Without B-frames packets come in the order of their times, and a varying rate survives in every player.
 ENCODER = {"crf": "18", "preset": "veryfast", "bf": "0"}
+LONGEST_SIDE = 16384  # of what the encoder takes
 LIBRARY_ERRORS = (OSError, av.error.FFmpegError)
 
 
@@ -38,6 +39,11 @@ class FileWriter:
         sound: Soundtrack | None = None,
     ):
         self.path = check_output(path)
+        if size is not None and max(size) > LONGEST_SIDE:
+            raise VideoError(
+                f"cannot write {self.path.name}: expected sides of at most {LONGEST_SIDE} pixels, "
+                f"got {size[0]}x{size[1]}; choose a smaller size"
+            )
         self._rate, self._base, self._color, self._size, self._sound = rate, time_base, color or Color(), size, sound
         self._scaler = VideoReformatter()
         self._stream: Any = None
@@ -138,12 +144,15 @@ class FileWriter:
 def check_output(path: str | Path, source: str | Path | None = None) -> Path:
     """The path of a result, made absolute. VideoError if it cannot become one, or if it is the file that is read."""
     path = Path(path).absolute()
-    if path.suffix.lower() not in FORMATS:
-        raise VideoError(f"cannot write {path.name}: expected a name that ends in one of {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise VideoError(f"cannot write {path}: expected a file name, got a folder")
-    if not path.parent.is_dir():
-        raise VideoError(f"cannot write {path}: there is no folder {path.parent}; create it first")
-    if source is not None and path.exists() and os.path.exists(source) and path.samefile(source):
-        raise VideoError(f"cannot write {path}: it is the video that is read; choose another name")
+    try:
+        if path.is_dir():
+            raise VideoError(f"cannot write {path}: expected a file name, got a folder")
+        if path.suffix.lower() not in FORMATS:
+            raise VideoError(f"cannot write {path.name}: expected a name that ends in one of {', '.join(FORMATS)}")
+        if not path.parent.is_dir():
+            raise VideoError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+        if source is not None and path.exists() and os.path.exists(source) and path.samefile(source):
+            raise VideoError(f"cannot write {path}: it is the video that is read; choose another name")
+    except OSError as error:
+        raise VideoError(f"cannot write {path.name}: {error.strerror}") from error
     return path

@@ -19,8 +19,7 @@ Timed = tuple[Fraction, Any]  # seconds on the time line of the frames, and the 
 
 
 class Soundtrack:
-    """The first audio stream of a file from `origin` to `end`, seconds of the file's own clock, moved so that `origin`
-    becomes 0.
+    """The sound of a file from `origin` to `end`, seconds of the file's own clock, moved so that `origin` becomes 0.
 
     It reads the file a second time, beside the pictures, so that neither has to wait in memory for the other.
     """
@@ -29,14 +28,17 @@ class Soundtrack:
         """`cut` leaves out what lies before `origin`; without it, sound that begins a little earlier stays."""
         self.path, self.origin, self.end, self.cut = path, origin, end, cut
         self._input = av.open(str(path), metadata_errors="ignore")
-        self._stream = self._input.streams.audio[0]
+        self._stream = audio_stream(self._input)
         self._base = Fraction(self._stream.time_base or 1)
         self._packets: Iterator[Timed] = iter(())
         self._next: Timed | None = None
 
     def add_to(self, output: OutputContainer) -> None:
         """Add the stream to a container without a header yet: as it is if the container takes it, else as AAC."""
-        if self._stream.codec_context.name in COPIED[output.format.name.split(",")[0]]:
+        container, codec = output.format.name.split(",")[0], self._stream.codec_context.codec.canonical_name
+        if container == "matroska" and self._input.format.name.startswith("mov") and codec != "opus":
+            self.cut = True  # mp4 hides what lies before 0; Matroska would show it, and move all else behind it
+        if codec in COPIED[container]:
             self._packets = self._copied(output.add_stream_from_template(self._stream))
         else:
             self._packets = self._encoded(output.add_stream("aac", rate=self._stream.codec_context.sample_rate))
@@ -95,6 +97,11 @@ class Soundtrack:
         for part in resampler.resample(None):
             yield from _timed(target.encode(part))
         yield from _timed(target.encode(None))
+
+
+def audio_stream(container: Any) -> Any:
+    """The first audio stream of a known encoding, or None."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
 def _timed(packets: list[Any]) -> Iterator[Timed]:

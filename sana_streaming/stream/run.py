@@ -1,5 +1,6 @@
 """The one road of a video: read, cut into chunks, edit, write."""
 
+import math
 import time
 import warnings
 from collections import deque
@@ -40,6 +41,7 @@ class Report:
     """What a run did, and how long it waited for each stage."""
 
     frames: int
+    expected: int | None  # frames in all, by the reader's estimate
     chunks: int
     seconds: float
     read_seconds: float
@@ -114,7 +116,15 @@ def run(
         writer.abort()
         raise
     return Report(
-        frames, count, clock() - begin, seconds["read"], seconds["edit"], seconds["write"], stopped, tuple(applied)
+        frames=frames,
+        expected=reader.info.frames,
+        chunks=count,
+        seconds=clock() - begin,
+        read_seconds=seconds["read"],
+        edit_seconds=seconds["edit"],
+        write_seconds=seconds["write"],
+        stopped_early=stopped,
+        prompts=tuple(applied),
     )
 
 
@@ -158,15 +168,21 @@ def edit_file(
 
     if size is not None and size < SMALLEST_SIZE:
         raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, got {size}")
-    if any(not text.strip() for text in (prompt, *(text for _, text in prompts))):
-        raise ValueError("expected an instruction, got an empty prompt")
+    for at, text in ((start, prompt), *prompts):
+        if not 0 <= at < math.inf:
+            raise ValueError(f"expected a time of 0 seconds or more, got {at}")
+        if not text or not text.strip():
+            raise ValueError(f"expected an instruction, got {text!r}")
+    if duration is not None and not 0 < duration < math.inf:
+        raise ValueError(f"expected a duration above 0 seconds, got {duration}")
     check_output(edited, source)
     reader = open_reader(source, start=start, duration=duration)
     try:
         info = reader.info
         working = working_size(info.width, info.height, size, DEFAULT_SIZES.get(editor.device.type, 512))
         session = editor.session(prompt, seed=seed, steps=steps)
-        shown = (info.width * (2 if compare else 1), info.height) if keep_size else None
+        width, height = (info.width, info.height) if keep_size else working
+        shown = width * (2 if compare else 1), height
         writer = open_writer(
             edited, rate=info.rate, time_base=info.time_base, color=info.color, size=shown, sound=reader.soundtrack()
         )
