@@ -20,7 +20,7 @@ COMMANDS = {
     "edit": ("sana_streaming.cli", "edit a video file by instruction"),
     "bench": ("sana_streaming.bench.command", "measure the speed of this machine"),
 }
-VIDEO_LIBRARIES = ("av", "tqdm")  # extras: a server may do without
+VIDEO_LIBRARIES = ("av", "tqdm")  # a server may do without
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in VIDEO_LIBRARIES:
             raise
-        print(f"error: {error.name} is missing; install it with: pip install 'sana-streaming[video]'", file=sys.stderr)
+        print(f"error: {error.name} is missing; install it with: pip install {error.name}", file=sys.stderr)
         return FAILED
     except ImportError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # which came while a compiled module was loading

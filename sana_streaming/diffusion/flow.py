@@ -25,8 +25,8 @@ def shifted(u: float, shift: float) -> float:
 
 def sigmas(config: SamplerConfig, steps: int) -> tuple[float, ...]:
     """The noise levels of a chunk, from 1 down to the final 0: the trained list, else a shifted grid."""
-    if steps < 1:
-        raise ValueError(f"expected at least 1 denoising step, got {steps}")
+    if not 1 <= steps <= 1000:
+        raise ValueError(f"expected 1 to 1000 denoising steps, got {steps}")
     for schedule in config.schedules:
         if len(schedule) == steps:
             return (*schedule, 0.0)

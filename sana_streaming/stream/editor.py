@@ -153,6 +153,8 @@ class Session:
         sampler = editor.config.sampler
         if chunk is not None and chunk < 1:
             raise ValueError(f"expected at least 1 latent frame per chunk, got {chunk}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"expected a seed from 0 to 2**64 - 1, got {seed}")
         self.editor = editor
         self.sampling = sampling(sampler, steps)
         self.lengths = (sampler.first_chunk, sampler.chunk) if chunk is None else (chunk, chunk)
@@ -204,15 +206,12 @@ class Session:
 
 def pick_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, else a GPU if there is one. ValueError if it is not there."""
+    count = torch.cuda.device_count()
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device '{device}' cannot be used: {reason}; expected 'cpu', or 'cuda' where there is one"
-        ) from None
+        return torch.device("cuda" if count else "cpu")
+    known = ["cpu", "cuda", *(f"cuda:{i}" for i in range(count))] if count else ["cpu"]
+    if str(device) not in known:
+        raise ValueError(f"device '{device}' cannot be used here: expected {' or '.join(known)}")
     return torch.device(device)
 
 

@@ -49,7 +49,7 @@ def test_schedules_fall_to_zero() -> None:
         assert levels[0] == 1
         assert levels[-1] == 0
         assert list(levels) == sorted(levels, reverse=True)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="1 to 1000"):
         sigmas(nano().sampler, 0)
 
 

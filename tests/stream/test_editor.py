@@ -221,12 +221,15 @@ def test_a_stream_keeps_its_size(editor: Editor) -> None:
 def test_settings_that_make_no_sense(editor: Editor) -> None:
     with pytest.raises(ValueError, match="empty"):
         editor.session("  ")
-    with pytest.raises(ValueError, match="at least 1 denoising step"):
+    with pytest.raises(ValueError, match="1 to 1000 denoising steps, got 0"):
         editor.session("a", steps=0)
     with pytest.raises(ValueError, match="at least 1 latent frame"):
         editor.session("a", chunk=0)
-    with pytest.raises(ValueError, match="expected 'cpu'"):
-        pick_device("toaster")
+    with pytest.raises(ValueError, match="seed"):
+        editor.session("a", seed=-1)
+    for device in ("toaster", "meta", "cuda:99"):
+        with pytest.raises(ValueError, match=f"'{device}' cannot be used here: expected cpu"):
+            pick_device(device)
 
 
 def test_gradients_flow_through_the_road(editor: Editor) -> None:
