@@ -1,5 +1,6 @@
 """What both kinds of self-attention share: one projection to q, k, v and gate, and the gated way out."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -23,9 +24,9 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
         nn.init.zeros_(self.qkvg.weight[3 * dim :].detach())  # the gate starts open and alike for all tokens
 
+    @abstractmethod
     def init_state(self, batch: int, grid: tuple[int, int]) -> Any:
         """What the mixer remembers at the start of `batch` streams of latents with height and width `grid`."""
-        raise NotImplementedError
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """[B, T, H, W, D] -> q, k (normalised over all heads jointly) and v [B, N, L, K], gate [B, T, H, W, D]"""
