@@ -106,7 +106,7 @@ def psnr(video: Tensor, truth: Tensor) -> Tensor:
 
 def frames_of(video: Tensor) -> Tensor:
     """[B, F, 3, H, W] in [0, 1] -> RGB uint8 [B, F, H, W, 3]"""
-    return (video * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
+    return to_uint8(video.transpose(1, 2) * 2 - 1)
 
 
 def at_size(clip: Tensor, short: int, multiple: int = 16) -> Tensor:

@@ -24,8 +24,9 @@ from sana_streaming.data.pairs import render_batch
 from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.state import map_state
-from sana_streaming.stream.editor import edit_clip
+from sana_streaming.stream.editor import edit_clip, to_uint8
 from sana_streaming.train.loop import load_export, load_weights
+from sana_streaming.train.stages.codec import psnr
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,14 @@ class FlowStage:
         for name, edit in EDITS.items():
             clips = self.config.validation_clips
             batch = render_batch(self.held_out, clips, frames, height, width, generator, edits=[name], held_out=True)
-            source, truth = _to_uint8(batch.source), _to_uint8(batch.target)
-            edited = {steps: self._edit(source, batch.phrases, steps) for steps in (2, 4)}
-            unedited, *found = (_psnr(video, truth) for video in (source, edited[2], edited[4]))
-            scores |= {
-                f"{name} {n}": [v] for n, v in zip(("unedited", "2 steps", "4 steps"), (unedited, *found), strict=True)
-            }
-            if not edit.particles:  # those have more than one true result
-                for kind, value in zip(("unedited", "2 steps", "4 steps"), (unedited, *found), strict=True):
+            source, truth = (to_uint8(video.transpose(1, 2) * 2 - 1) for video in (batch.source, batch.target))
+            videos = {"unedited": source} | {f"{n} steps": self._edit(source, batch.phrases, n) for n in (2, 4)}
+            for kind, video in videos.items():
+                value = psnr(video / 255, truth / 255)
+                scores[f"{name} {kind}"] = [value]
+                if not edit.particles:  # those have more than one true result
                     scores[f"mean {kind}"].append(value)
-            columns.append(torch.cat([video[0, -1] for video in (source, truth, edited[4])]))
+            columns.append(torch.cat([video[0, -1] for video in (source, truth, videos["4 steps"])]))
         return {name: sum(values) / len(values) for name, values in scores.items()}, torch.cat(columns, dim=1).cpu()
 
     def _edit(self, source: Tensor, phrases: Sequence[str], steps: int) -> Tensor:
@@ -215,14 +214,3 @@ class FlowStage:
         codec = build_codec(self.model.codec)
         load_weights({"codec": codec}, load_export(folder))
         return codec.to(self.device, dtype).eval().requires_grad_(False)
-
-
-def _to_uint8(video: Tensor) -> Tensor:
-    """[B, F, 3, H, W] in [0, 1] -> RGB uint8 [B, F, H, W, 3]"""
-    return (video * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2)
-
-
-def _psnr(video: Tensor, truth: Tensor) -> float:
-    """Decibels between two uint8 videos, mean over clips."""
-    error = (video.float() - truth.float()).square().flatten(1).mean(dim=1)
-    return float((10 * torch.log10(255**2 / error.clamp_min(1e-2))).mean())
