@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import shutil
 import signal
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +13,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import sana_streaming
+
+if TYPE_CHECKING:
+    from sana_streaming.config import ModelConfig
 
 # Name -> (module with add_arguments(parser) and run(args) -> exit code, what it does).
 COMMANDS = {
@@ -22,6 +27,13 @@ COMMANDS = {
 }
 VIDEO_LIBRARIES = ("av", "tqdm")  # a server may do without
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+HEADINGS = {  # of the kinds of edits, in the order of --list-edits
+    "look": "whole-frame looks",
+    "weather": "weather",
+    "object": "objects",
+    "background": "backgrounds",
+    "both": "two at once",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,11 +84,25 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
+class InsteadOf(argparse.Action):
+    """A flag that makes other arguments needless, wherever it stands among them."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, others: Sequence[argparse.Action], **rest: Any):
+        super().__init__(option_strings, dest, nargs=0, default=False, **rest)
+        self.others = others
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        setattr(namespace, self.dest, True)
+        for action in self.others:
+            action.required = False
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `edit`."""
-    parser.add_argument("input", metavar="IN", help="the video to edit")
-    parser.add_argument("output", metavar="OUT", help="where the result goes: .mp4, .mov or .mkv")
-    parser.add_argument(
+    parser.usage = "%(prog)s IN OUT --prompt TEXT [options]\n       %(prog)s --list-edits [--model NAME]"
+    source = parser.add_argument("input", metavar="IN", help="the video to edit")
+    edited = parser.add_argument("output", metavar="OUT", help="where the result goes: .mp4, .mov or .mkv")
+    prompt = parser.add_argument(
         "--prompt",
         metavar="TEXT",
         action="append",
@@ -107,10 +133,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--duration", type=positive_seconds, metavar="T", help="seconds to edit (default: to the end)")
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument(
+        "--list-edits",
+        action=InsteadOf,
+        others=(source, edited, prompt),
+        help="edit nothing: print what the model was taught, each edit with an instruction that asks for it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Edit a file."""
+    """Edit a file, or say which edits there are."""
+    if args.list_edits:
+        from sana_streaming import checkpoint
+
+        config = checkpoint.load_config(checkpoint.find(args.model))
+        print("\n".join(edit_lines(config, shutil.get_terminal_size().columns)))
+        return 0
     prompt, *changes = prompts_of(args.prompt)
     from sana_streaming.stream.run import check_files, edit_file
 
@@ -140,6 +178,23 @@ def run(args: argparse.Namespace) -> int:
     frames = f"{report.frames}{of} frame{'' if report.frames == 1 and not of else 's'}"
     print(f"{early}{args.output}: {frames} in {report.seconds:.1f} s, {report.fps:.1f} frames per second")
     return INTERRUPTED if report.stopped_early else 0
+
+
+def edit_lines(config: "ModelConfig", width: int) -> list[str]:
+    """What a model was taught, by kind, for a terminal of that many columns."""
+    if not config.edits:
+        return [f"{config.name}: no list of edits comes with this model; any instruction may be tried"]
+    column = max(map(len, config.edits)) + 4
+    lines = []
+    for kind in dict.fromkeys((*HEADINGS, *(edit.kind for edit in config.edits.values()))):
+        of_kind = {name: edit for name, edit in config.edits.items() if edit.kind == kind}
+        if of_kind:
+            lines += ["", HEADINGS.get(kind, kind)]
+        for name, edit in of_kind.items():
+            lines.append(f"  {name:{column - 2}}{edit.example}")
+            names = textwrap.wrap(", ".join(edit.choices), max(width - column, 20), break_on_hyphens=False)
+            lines += [" " * column + line for line in names]
+    return lines[1:]
 
 
 def prompts_of(texts: Sequence[str]) -> list[tuple[float, str]]:

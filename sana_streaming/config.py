@@ -32,6 +32,8 @@ class DiTConfig:
     norm_eps: float = 1e-6
     attention_norm_eps: float = 1e-5  # q and k of self-attention, and the text
     cross_norm_eps: float = 1e-6
+    blend: bool = False  # the output is an estimate of the data, blended with the source by a learned gate
+    coordinates: bool = False  # every token is told where in the picture it lies
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -92,6 +94,16 @@ class SamplerConfig:
 
 
 @dataclass(frozen=True)
+class TaughtEdit:
+    """What a user is told of an edit that a model was trained on."""
+
+    kind: str  # "look", "weather", "object", "background" or "both"
+    example: str  # an instruction that asks for it
+    strong: bool = False  # far from its source
+    choices: tuple[str, ...] = ()  # objects, colours or places that the instruction may name, where the set is fixed
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One model, whole. Saved as config.json beside its weights."""
 
@@ -101,14 +113,24 @@ class ModelConfig:
     text: TextConfig
     sampler: SamplerConfig
     size: int = 256  # short side, pixels, that the model was trained at
-    edits: dict[str, str] = field(default_factory=dict)  # what it was taught: name -> an example instruction
+    edits: dict[str, TaughtEdit] = field(default_factory=dict)  # by name; empty where any instruction may be tried
 
 
 def nano() -> ModelConfig:
     """The model shipped in the package: 18 M parameters, runs on a laptop CPU."""
     return ModelConfig(
         name="nano",
-        dit=DiTConfig(latent_channels=64, dim=320, depth=8, heads=5, text_dim=384, ffn_dim=960, window=4),
+        dit=DiTConfig(
+            latent_channels=64,
+            dim=320,
+            depth=8,
+            heads=5,
+            text_dim=384,
+            ffn_dim=960,
+            window=4,
+            blend=True,
+            coordinates=True,
+        ),
         codec=CodecConfig(
             "nano", latent_channels=64, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(80, 144, 208)
         ),
@@ -162,11 +184,16 @@ def from_dict(kind: type[C], values: dict[str, Any]) -> C:
 
 
 def _coerce(hint: Any, value: Any) -> Any:
+    if hint is TaughtEdit and isinstance(value, str):  # early models name the example alone
+        return TaughtEdit("look", value)
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         return tuple(_coerce(item, v) for v in value)
+    if typing.get_origin(hint) is dict:
+        item = typing.get_args(hint)[1]
+        return {name: _coerce(item, v) for name, v in value.items()}
     if isinstance(hint, types.UnionType):
         return value
     return value

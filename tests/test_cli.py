@@ -1,13 +1,16 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sana_streaming import __version__, cli
+from sana_streaming.config import TaughtEdit, nano, to_dict, two_b
 
 from .clips import times_of, write_clip
 
@@ -87,6 +90,7 @@ def test_options_reach_the_result(edit, tmp_path):
     [
         (["in.mp4", "out.mp4"], "--prompt"),
         (["in.mp4"], "OUT"),
+        (["--list-edits", "--model", "nono"], "unknown model 'nono'"),
         (["in.mp4", "out.mp4", "--prompt", " "], "expected an instruction"),
         (["in.mp4", "out.mp4", "--prompt", "3="], "expected an instruction"),
         (["in.mp4", "out.mp4", "--prompt", "3=late"], "begins at 0 seconds"),
@@ -124,6 +128,68 @@ def test_bad_input_is_one_line_and_leaves_nothing(edit, tmp_path, words, expecte
     assert err[0].startswith("error: ")
     assert expected in err[0]
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def model_folder(path, config):
+    """A model as `--list-edits` reads it: without weights."""
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(to_dict(config)))
+
+
+TAUGHT = {
+    "car_in_snow": TaughtEdit("both", "remove the car and make it snow"),
+    "add": TaughtEdit("object", "add a ball", choices=tuple(f"toy number {i}" for i in range(9))),
+    "zoom": TaughtEdit("camera", "zoom in"),
+    "sepia": TaughtEdit("look", "give the video a sepia tone"),
+    "rain": TaughtEdit("weather", "make it rain"),
+    "beach": TaughtEdit("background", "put them on a beach"),
+    "neon": TaughtEdit("look", "trace the scene in glowing neon lines", strong=True),
+}
+
+
+@pytest.mark.parametrize("words", ["--list-edits --model m", "in.mp4 --model m --list-edits", "--list-edits --model=m"])
+def test_list_of_edits(edit, tmp_path, monkeypatch, words):
+    """By kind in one order, by name as they were taught; what this version does not know comes last."""
+    model_folder(tmp_path / "m", replace(nano(), edits=TAUGHT))
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out, err = edit(*words.split())
+    assert (code, err) == (0, [])
+    assert out.splitlines() == [
+        "whole-frame looks",
+        "  sepia        give the video a sepia tone",
+        "  neon         trace the scene in glowing neon lines",
+        "",
+        "weather",
+        "  rain         make it rain",
+        "",
+        "objects",
+        "  add          add a ball",
+        "               toy number 0, toy number 1, toy number 2, toy",
+        "               number 3, toy number 4, toy number 5, toy",
+        "               number 6, toy number 7, toy number 8",
+        "",
+        "backgrounds",
+        "  beach        put them on a beach",
+        "",
+        "two at once",
+        "  car_in_snow  remove the car and make it snow",
+        "",
+        "camera",
+        "  zoom         zoom in",
+    ]
+
+
+def test_list_of_edits_of_a_model_without(edit, tmp_path):
+    model_folder(tmp_path / "m", two_b())
+    code, out, err = edit("--list-edits", "--model", "m")
+    assert (code, err) == (0, [])
+    assert out == "2b: no list of edits comes with this model; any instruction may be tried\n"
+
+
+def test_list_of_edits_of_the_model_in_the_package(edit):
+    code, out, _ = edit("--list-edits")
+    assert code == 0
+    assert "\n  watercolor " in out
 
 
 def test_warnings_are_one_line(edit):

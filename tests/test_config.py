@@ -8,6 +8,7 @@ from sana_streaming.config import (
     DiTConfig,
     ModelConfig,
     SamplerConfig,
+    TaughtEdit,
     TextConfig,
     from_dict,
     nano,
@@ -18,8 +19,23 @@ from sana_streaming.config import (
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_json_round_trip(preset):
-    config = dataclasses.replace(preset(), edits={"watercolor": "turn the scene into a watercolor"})
+    edits = {
+        "neon": TaughtEdit("look", "trace the scene in glowing neon lines", strong=True),
+        "recolor": TaughtEdit("object", "make the car red", choices=("red", "dark blue")),
+    }
+    config = dataclasses.replace(preset(), edits=edits)
     assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_an_edit_may_be_an_example_alone():
+    values = to_dict(nano()) | {"edits": {"sepia": "give the video a sepia tone"}}
+    assert from_dict(ModelConfig, values).edits == {"sepia": TaughtEdit("look", "give the video a sepia tone")}
+
+
+def test_unknown_key_of_an_edit_is_refused():
+    values = to_dict(nano()) | {"edits": {"sepia": {"kind": "look", "example": "sepia", "weak": True}}}
+    with pytest.raises(ValueError, match=r"TaughtEdit: unknown keys \['weak'\]"):
+        from_dict(ModelConfig, values)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sana_streaming"
 LEVELS = [
-    {"config", "state", "ops", "io"},
+    {"config", "state", "ops", "io", "metrics"},
     {"model", "codec", "text", "diffusion", "quant"},
     {"checkpoint"},
     {"stream", "data"},

@@ -1,22 +1,24 @@
-"""Raw material of training scenes on one device: photos, cut-outs, real video parted into shots, encoded prompts."""
+"""Raw material of training scenes on one device: photos, cut-outs, people, places, real video parted into shots."""
 
 import json
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from sana_streaming.data.vocabulary import DRAWN
 
 SPLITS = ("train", "val")
 CLIP_SIDE = 320  # clips are kept at this short side at most
 SPRITE_SIDE = 128
+PERSON_SIDE = 320
+PLACE_SIZE = (320, 512)  # height and width
 FILM_PARTS = 16  # a film is decoded in parts of equal length, so that a few frames already show all of it
 CUT_DIFFERENCE = (
     0.08  # mean absolute difference between two frames of different shots; within a shot it stays below 0.065
@@ -24,23 +26,11 @@ CUT_DIFFERENCE = (
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Token states of every phrasing that edits are taught and judged with."""
+class Talk:
+    """A clip of a person before a resting camera."""
 
-    index: dict[str, int]
-    states: Tensor  # float16 [sum of lengths, D]
-    offsets: tuple[int, ...]  # phrase i has rows offsets[i] to offsets[i + 1]
-
-    def __call__(self, phrases: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Phrases -> states [B, L, D] float32, zero past their ends, and mask [B, L], true at tokens."""
-        if unknown := [phrase for phrase in phrases if phrase not in self.index]:
-            raise ValueError(f"expected phrases of the pack, got {unknown[:3]}; pack again after changing the edits")
-        starts = torch.tensor([self.offsets[self.index[phrase]] for phrase in phrases])
-        ends = torch.tensor([self.offsets[self.index[phrase] + 1] for phrase in phrases])
-        position = torch.arange(int((ends - starts).max()))
-        mask = (position < (ends - starts)[:, None]).to(self.states.device)
-        rows = torch.minimum(starts[:, None] + position, ends[:, None] - 1).to(self.states.device)
-        return self.states[rows].float() * mask[..., None], mask
+    frames: Tensor  # uint8 [n, 3, h, w]
+    masks: Tensor  # uint8 [n, 1, h', w'] of the same aspect: 255 where the person is
 
 
 @dataclass(frozen=True)
@@ -49,17 +39,42 @@ class Bank:
     photo_sizes: Tensor  # int64 [N, 2], height and width, on CPU
     sprites: Tensor  # uint8 [N, 4, 128, 128], red, green, blue, alpha
     sprite_names: tuple[str, ...]
+    sprite_colours: tuple[str, ...]  # main colours, "" where unknown
+    sprite_categories: tuple[str, ...]
+    objects: tuple[str, ...]  # names of the fixed vocabulary
+    object_pictures: Tensor  # uint8 [N, 4, 128, 128]
+    places: tuple[str, ...]
+    place_pictures: Tensor  # uint8 [N, 3, *PLACE_SIZE]
+    people: Tensor  # uint8 [N, 4, 320, 320], people and animals cut out of photos, standing on the lower edge
+    talks: tuple[Talk, ...]
     clips: tuple[Tensor, ...]  # uint8 [n, 3, h, w], single shots of real cameras and of the film at a higher resolution
+    scenery: tuple[Tensor, ...]  # those of the clips that are no talks
     film: tuple[Tensor, ...]  # uint8 [n, 3, h, w], single shots
-    prompts: Prompts | None
 
     @property
     def device(self) -> torch.device:
         return self.photos.device
 
+    @cached_property
+    def sprite_spans(self) -> Tensor:
+        """Where each cut-out begins above and ends below, as shares of its picture -> [N, 2] on the CPU."""
+        return spans(self.sprites)
+
+    @cached_property
+    def people_spans(self) -> Tensor:
+        return spans(self.people)
+
+    @cached_property
+    def sprites_of(self) -> dict[str, tuple[int, ...]]:
+        """All cut-outs of a name."""
+        found: dict[str, tuple[int, ...]] = {}
+        for i, name in enumerate(self.sprite_names):
+            found[name] = (*found.get(name, ()), i)
+        return found
+
 
 def load_bank(
-    pack: str | Path, split: str, device: str | torch.device = "cpu", film_frames: int | None = None, threads: int = 4
+    pack: str | Path, split: str, device: str | torch.device = "cpu", film_frames: int | None = None, threads: int = 16
 ) -> Bank:
     """Read one split ("train" or "val") of a pack onto a device.
 
@@ -71,43 +86,108 @@ def load_bank(
     if not (pack / "index.json").is_file():
         raise ValueError(f"expected a pack with an index.json, got {pack}")
     index = json.loads((pack / "index.json").read_text())
-    chosen = {kind: [row for row in index[kind] if row["split"] == split] for kind in ("photos", "sprites", "clips")}
+    kinds = ("photos", "sprites", "people", "clips")
+    chosen = {kind: [row for row in index.get(kind, ()) if row["split"] == split] for kind in kinds}
     if not chosen["photos"]:
         raise ValueError(f"expected photos for the split {split!r}, the pack {pack} has none")
+    objects, places = index.get("objects", []), index.get("places", [])
     with ThreadPoolExecutor(threads) as pool:
-        photos = list(pool.map(lambda row: _read_image(pack / row["file"]), chosen["photos"]))
-        sprites = list(pool.map(lambda row: _read_image(pack / row["file"], alpha=True), chosen["sprites"]))
-        clips = list(pool.map(lambda row: _decode(pack / row["file"]), chosen["clips"]))
-        parts = _film_parts(pack, index["film"], split, film_frames)
-        film = list(pool.map(lambda part: part(), parts))
+
+        def read(rows: list[dict[str, Any]], alpha: bool = False) -> list[Tensor]:
+            return list(pool.map(lambda row: _read_image(pack / row["file"], alpha), rows))
+
+        # The longest jobs begin first.
+        film_parts = [pool.submit(part) for part in _film_parts(pack, index["film"], split, film_frames)]
+        clip_parts = [pool.submit(_decode, pack / row["file"]) for row in chosen["clips"]]
+        photos, sprites, people = read(chosen["photos"]), read(chosen["sprites"], True), read(chosen["people"], True)
+        object_pictures, place_photos = read(objects, alpha=True), read(places)
+        clips, film = [part.result() for part in clip_parts], [part.result() for part in film_parts]
+        film_shots = list(pool.map(shot_bounds, film))
     sizes = torch.tensor([photo.shape[1:] for photo in photos])
     height, width = sizes.amax(0).tolist()
-    padded = torch.stack([_pad(photo, height, width) for photo in photos])
+    drawn = [torch.from_numpy(draw(*PLACE_SIZE)).permute(2, 0, 1) for draw in DRAWN.values()]
+    talks = [(row["mask"], clip) for row, clip in zip(chosen["clips"], clips, strict=True) if row.get("mask")]
+    clip_shots = [shots(clip, device) for clip in clips]
     return Bank(
-        photos=padded.to(device),
+        photos=torch.stack([_pad(photo, height, width) for photo in photos]).to(device),
         photo_sizes=sizes,
-        sprites=torch.stack(sprites).to(device)
-        if sprites
-        else torch.empty(0, 4, SPRITE_SIDE, SPRITE_SIDE, dtype=torch.uint8, device=device),
+        sprites=_stack(sprites, (4, SPRITE_SIDE, SPRITE_SIDE), device),
         sprite_names=tuple(row["name"] for row in chosen["sprites"]),
-        clips=tuple(shot for clip in clips for shot in shots(clip, device)),
-        film=tuple(shot for part in film for shot in shots(part, device)),
-        prompts=_load_prompts(pack, device),
+        sprite_colours=tuple(row.get("colour", "") for row in chosen["sprites"]),
+        sprite_categories=tuple(row.get("category", "") for row in chosen["sprites"]),
+        objects=tuple(row["name"] for row in objects),
+        object_pictures=_stack(object_pictures, (4, SPRITE_SIDE, SPRITE_SIDE), device),
+        places=(*(row["name"] for row in places), *DRAWN),
+        place_pictures=torch.stack([*map(_covering, place_photos), *drawn]).to(device),
+        people=_stack(list(map(_standing, people)), (4, PERSON_SIDE, PERSON_SIDE), device),
+        talks=tuple(_talk(pack, mask, clip, device) for mask, clip in talks),
+        clips=tuple(shot for parts in clip_shots for shot in parts),
+        scenery=tuple(
+            shot
+            for row, parts in zip(chosen["clips"], clip_shots, strict=True)
+            if not row.get("mask")
+            for shot in parts
+        ),
+        film=tuple(shot for part, bounds in zip(film, film_shots, strict=True) for shot in shots(part, device, bounds)),
     )
 
 
-def shots(frames: np.ndarray, device: str | torch.device) -> list[Tensor]:
+def spans(cutouts: Tensor) -> Tensor:
+    """Cut-outs uint8 [N, 4, S, S] -> the shares of their pictures at which they begin above and end below, [N, 2]."""
+    filled = (cutouts[:, 3] > 127).any(-1)
+    side = cutouts.shape[-1]
+    rows = torch.arange(side, device=cutouts.device)
+    top = torch.where(filled, rows, side - 1).amin(-1)
+    bottom = torch.where(filled, rows + 1, 1).amax(-1)
+    return (torch.stack([top, torch.maximum(bottom, top + 1)], -1).float() / side).cpu()
+
+
+def _stack(pictures: list[Tensor], shape: tuple[int, ...], device: str | torch.device) -> Tensor:
+    return torch.stack(pictures).to(device) if pictures else torch.empty(0, *shape, dtype=torch.uint8, device=device)
+
+
+def _covering(photo: Tensor) -> Tensor:
+    """The middle of a photo [3, h, w], as large as PLACE_SIZE."""
+    import cv2
+
+    height, width = PLACE_SIZE
+    h, w = photo.shape[1:]
+    scale = max(height / h, width / w)
+    size = (max(width, round(w * scale)), max(height, round(h * scale)))
+    image = cv2.resize(photo.permute(1, 2, 0).numpy(), size, interpolation=cv2.INTER_LINEAR)
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    return torch.from_numpy(image[top : top + height, left : left + width]).permute(2, 0, 1).contiguous()
+
+
+def _standing(cutout: Tensor) -> Tensor:
+    """A cut-out [4, h, w] in the middle of the lower edge of a square of PERSON_SIDE."""
+    _, h, w = cutout.shape
+    left = (PERSON_SIDE - w) // 2
+    return torch.nn.functional.pad(cutout, (left, PERSON_SIDE - w - left, PERSON_SIDE - h, 0))
+
+
+def _talk(pack: Path, mask: dict[str, Any], clip: np.ndarray, device: str | torch.device) -> Talk:
+    """The masks are the cells of one picture, row by row."""
+    sheet = _read_image(pack / mask["file"])[0]
+    cells = sheet.unflatten(1, (mask["columns"], -1)).unflatten(0, (mask["rows"], -1)).transpose(1, 2).flatten(0, 1)
+    frames = torch.from_numpy(clip).to(device).permute(0, 3, 1, 2).contiguous()
+    return Talk(frames, cells[: len(clip), None].contiguous().to(device))
+
+
+def shots(frames: np.ndarray, device: str | torch.device, bounds: list[tuple[int, int]] | None = None) -> list[Tensor]:
     """Frames uint8 [n, h, w, 3] -> the shots they hold, views of one tensor uint8 [n, 3, h, w]."""
     if len(frames) == 0:
         return []
     video = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2).contiguous()
-    return [video[start:end] for start, end in shot_bounds(frames)]
+    return [video[start:end] for start, end in bounds or shot_bounds(frames)]
 
 
 def shot_bounds(frames: np.ndarray) -> list[tuple[int, int]]:
     """First frame and end of each shot in frames uint8 [n, h, w, 3]: a cut is where two thumbnails differ much."""
     import cv2
 
+    if len(frames) == 0:
+        return []
     small = np.stack([cv2.resize(frame, (32, 18), interpolation=cv2.INTER_AREA) for frame in frames]).astype(np.float32)
     change = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)) / 255
     cuts = [0, *(np.flatnonzero(change > CUT_DIFFERENCE) + 1).tolist(), len(frames)]
@@ -171,12 +251,3 @@ def _pad(image: Tensor, height: int, width: int) -> Tensor:
         torch.arange(full).clamp_max(side - 1) for full, side in zip((height, width), image.shape[1:], strict=True)
     )
     return image[:, rows[:, None], columns]
-
-
-def _load_prompts(pack: Path, device: str | torch.device) -> Prompts | None:
-    if not (pack / "prompts.safetensors").is_file():
-        return None
-    tensors = load_file(pack / "prompts.safetensors")
-    phrases = json.loads((pack / "prompts.json").read_text())
-    index = {phrase: i for i, phrase in enumerate(phrases)}
-    return Prompts(index, tensors["states"].to(device), tuple(tensors["offsets"].tolist()))

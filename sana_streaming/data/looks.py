@@ -50,19 +50,19 @@ def negative(x: Tensor) -> Tensor:
     return 1 - x
 
 
-def noir(x: Tensor) -> Tensor:
-    tone = contrast(luma(x), 2.1, 0.52) * 0.96
-    return vignette(glow(tone, 0.7, 4, 0.35), 0.75).expand_as(x)
+def noir(x: Tensor, depth: float = 1.0) -> Tensor:
+    tone = contrast(luma(blur(x, 1)), 2.1 * depth, 0.52) * 0.96
+    return vignette(glow(tone, 0.7, 4, 0.35), min(1.0, 0.75 * depth)).expand_as(x)
 
 
 def vivid(x: Tensor) -> Tensor:
     tone = luma(x)
     detail = tone - blur(tone, 8)
-    return saturate((x + 0.7 * detail + 0.10 * (0.5 - blur(tone, 16))).clamp(0, 1), 1.9)
+    return saturate((x + 0.4 * detail + 0.10 * (0.5 - blur(tone, 16))).clamp(0, 1), 1.9)
 
 
 def posterize(x: Tensor) -> Tensor:
-    return steps(saturate(blur(x, 1.2), 1.4), 4, 0.12)
+    return steps(saturate(blur(brush(x, 6), 2.5), 1.5), 4, 0.2)
 
 
 def duotone(x: Tensor) -> Tensor:
@@ -70,15 +70,12 @@ def duotone(x: Tensor) -> Tensor:
 
 
 def pop_art(x: Tensor) -> Tensor:
-    tone = steps(contrast(luma(brush(x, 4)), 1.35, 0.45), 5, 0.1)
-    flat = gradient_map(
-        tone, ((0.08, 0.03, 0.15), (0.05, 0.25, 0.85), (0.95, 0.10, 0.55), (1.0, 0.55, 0.05), (1.0, 0.95, 0.15))
-    )
-    return flat * (1 - outlines(luma(x), 1.6, 12))
+    tone = steps(contrast(luma(blur(brush(x, 7), 4)), 1.25, 0.45), 4, 0.25)
+    return gradient_map(tone, ((0.20, 0.05, 0.45), (0.90, 0.10, 0.60), (1.0, 0.55, 0.10), (1.0, 0.92, 0.20)))
 
 
 def vaporwave(x: Tensor) -> Tensor:
-    tone = contrast(luma(x), 1.2)
+    tone = contrast(luma(blur(x, 1.5)), 1.15)
     colours = gradient_map(
         tone, ((0.13, 0.03, 0.30), (0.52, 0.10, 0.70), (1.0, 0.35, 0.75), (0.45, 0.85, 1.0), (0.90, 1.0, 1.0))
     )
@@ -87,7 +84,7 @@ def vaporwave(x: Tensor) -> Tensor:
 
 
 def thermal(x: Tensor) -> Tensor:
-    tone = contrast(luma(blur(x, 2.0)), 1.15)
+    tone = contrast(luma(blur(x, 2.5)), 1.15)
     iron = (
         (0.02, 0.0, 0.12),
         (0.25, 0.0, 0.60),
@@ -148,9 +145,9 @@ def autumn(x: Tensor) -> Tensor:
     return mix(warm, leaves, 0.12 + 0.85 * greenness(x))
 
 
-def fog(x: Tensor) -> Tensor:
+def fog(x: Tensor, thickness: float = 1.0) -> Tensor:
     drift = 0.10 * grain(x, 60, seed=11, stretch=1.8)
-    density = (0.55 + 0.34 * height_above(x) + drift).clamp(0, 0.97)
+    density = (thickness * (0.55 + 0.34 * height_above(x) + drift)).clamp(0, 0.97)
     return mix(blur(x, 1.5), rgb(x, (0.80, 0.83, 0.86)), density)
 
 
@@ -167,12 +164,12 @@ def underwater(x: Tensor) -> Tensor:
 
 
 def pencil(x: Tensor) -> Tensor:
-    tone = luma(x)
-    dodge = (blur(tone, 0.8) + 0.04) / (blur(tone, 5) + 0.04)
-    lines = smoothstep(dodge, 0.55, 1.0)
+    tone = luma(brush(x, 3))
+    dodge = (blur(tone, 1.4) + 0.06) / (blur(tone, 6) + 0.06)
+    lines = smoothstep(dodge, 0.5, 1.0)
     column, row = position(x)
-    hatch = 0.5 + 0.5 * torch.cos((column + row) * (2 * math.pi / 8))
-    shade = 1 - 0.30 * smoothstep(1 - blur(tone, 2), 0.35, 0.95) * (0.55 + 0.45 * hatch)
+    hatch = 0.5 + 0.5 * torch.cos((column + row) * (2 * math.pi / 16))
+    shade = 1 - 0.30 * smoothstep(1 - blur(tone, 3), 0.35, 0.95) * (0.6 + 0.4 * hatch)
     return mix(rgb(x, (0.18, 0.18, 0.20)), rgb(x, (0.97, 0.96, 0.94)), lines * shade)
 
 
@@ -183,75 +180,76 @@ def charcoal(x: Tensor) -> Tensor:
     return mix(rgb(x, (0.06, 0.06, 0.06)), rgb(x, (0.90, 0.88, 0.84)), powder)
 
 
-def watercolor(x: Tensor) -> Tensor:
-    wash = saturate(brush(x, 5), 1.8)
+def watercolor(x: Tensor, wet: float = 1.0) -> Tensor:
+    wash = saturate(brush(x, 5 * wet), 1.8)
     pigment = 1 + 0.10 * grain(x, 30, seed=5) + 0.03 * grain(x, 6, seed=6)
     thin = 1 - (1 - wash**0.85) * 0.78 * pigment  # paint lets the paper through
-    rim = (2.5 * edges(luma(wash), 1.4)).clamp(0, 0.4)
+    rim = (2.5 * wet * edges(luma(wash), 1.4)).clamp(0, 0.4)
     return (thin * (1 - rim) * rgb(x, (1.0, 0.985, 0.95))).clamp(0, 1)
 
 
-def oil_painting(x: Tensor) -> Tensor:
-    paint = saturate(brush(brush(x, 7), 5), 1.45)
-    relief = luma(paint) + 0.06 * grain(x, 5, seed=8, stretch=3)
+def oil_painting(x: Tensor, thick: float = 1.0) -> Tensor:
+    paint = saturate(brush(brush(x, 7 * thick), 5 * thick), 1.45)
+    relief = luma(paint) + 0.06 * thick * grain(x, 5, seed=8, stretch=3)
     right, down = slope(relief, 1.2)
     return contrast(paint + 2.2 * (right + down), 1.15, 0.45)
 
 
 def cartoon(x: Tensor) -> Tensor:
-    flat = brush(x, 5)
+    flat = blur(brush(x, 7), 1.5)
     tone = luma(flat)
-    shaded = flat * ((0.1 + 0.9 * steps(tone, 5, 0.12)) / (tone + 0.05))
-    return saturate(shaded.clamp(0, 1), 1.6) * (1 - outlines(luma(x), 1.5, 14))
+    shaded = flat * ((0.15 + 0.85 * steps(tone, 4, 0.22)) / (tone + 0.05))
+    return saturate(shaded.clamp(0, 1), 1.5) * (1 - 0.9 * outlines(luma(brush(x, 5)), 2.4, 14))
 
 
 def comic(x: Tensor) -> Tensor:
-    tone = luma(blur(x, 1.5))
+    smooth = blur(brush(x, 6), 2)
     column, row = position(x)
-    dots = (torch.cos((column + row) * (math.pi / 6)) + torch.cos((column - row) * (math.pi / 6))) / 4 + 0.5
-    screened = smoothstep(dots + 1.6 * (tone - 0.36), 0.38, 0.68)
-    ink = steps(saturate(brush(x, 4), 2.2), 3, 0.15)
+    dots = (torch.cos((column + row) * (math.pi / 8)) + torch.cos((column - row) * (math.pi / 8))) / 4 + 0.5
+    screened = smoothstep(dots + 1.6 * (luma(smooth) - 0.36), 0.25, 0.85)
+    ink = steps(saturate(smooth, 2.0), 3, 0.25)
     paper = mix(ink, rgb(x, (1.0, 0.97, 0.88)), 0.25)
-    return mix(ink * 0.55, paper, screened) * (1 - outlines(luma(x), 1.6, 16))
+    return mix(ink * 0.6, paper, screened) * (1 - outlines(luma(brush(x, 5)), 2.4, 16))
 
 
 def neon(x: Tensor) -> Tensor:
-    line = smoothstep(edges(luma(x), 1.3), 0.012, 0.06)
+    calm = brush(x, 5)
+    line = smoothstep(edges(luma(calm), 2.4), 0.008, 0.05)
     hue = mix(rgb(x, (0.1, 0.95, 1.0)), rgb(x, (1.0, 0.15, 0.85)), height_above(x))
-    tubes = line * mix(hue, saturate(blur(x, 3), 3.0), 0.35)
-    halo = (blur(tubes, 5) * 1.1).clamp(0, 1)
+    tubes = line * mix(hue, saturate(blur(x, 6), 3.0), 0.3)
+    halo = (blur(tubes, 6) * 1.1).clamp(0, 1)
     return screen(screen(tubes, halo), 0.04 * saturate(x, 1.5))
 
 
 def cyberpunk(x: Tensor) -> Tensor:
-    tone = contrast(luma(x), 1.5, 0.48)
+    tone = contrast(luma(blur(x, 1.5)), 1.4, 0.48)
     split = gradient_map(
         tone, ((0.03, 0.0, 0.10), (0.22, 0.04, 0.45), (0.85, 0.10, 0.62), (0.20, 0.90, 0.95), (0.92, 1.0, 1.0))
     )
     lit = mix(split, saturate(x, 1.8) * rgb(x, (0.75, 0.45, 0.95)), 0.28) * 0.9
-    line = smoothstep(edges(tone, 1.4), 0.02, 0.09) * rgb(x, (0.0, 0.75, 0.95))
+    line = smoothstep(edges(tone, 2), 0.02, 0.09) * rgb(x, (0.0, 0.75, 0.95))
     return vignette(glow(screen(lit.clamp(0, 1), 0.6 * line), 0.55, 6, 0.6), 0.5)
 
 
 def emboss(x: Tensor) -> Tensor:
-    right, down = slope(luma(x), 1.2)
-    return (0.55 + 4.0 * (right + down)).clamp(0, 1) * rgb(x, (1.0, 0.98, 0.94))
+    right, down = slope(luma(x), 2)
+    return (0.55 + 5.5 * (right + down)).clamp(0, 1) * rgb(x, (1.0, 0.98, 0.94))
 
 
 def blueprint(x: Tensor) -> Tensor:
     column, row = position(x)
     grid = torch.maximum(torch.cos(column * (math.pi / 16)), torch.cos(row * (math.pi / 16)))
-    paper = mix(rgb(x, (0.04, 0.17, 0.46)), rgb(x, (0.11, 0.29, 0.62)), smoothstep(grid, 0.93, 1.0))
-    paper = mix(paper, rgb(x, (0.20, 0.40, 0.75)), 0.25 * luma(blur(x, 2)))
-    line = smoothstep(edges(luma(x), 1.2), 0.015, 0.06)
-    return mix(paper, rgb(x, (0.93, 0.97, 1.0)), 0.95 * line)
+    paper = mix(rgb(x, (0.04, 0.17, 0.46)), rgb(x, (0.11, 0.29, 0.62)), smoothstep(grid, 0.88, 1.0))
+    paper = mix(paper, rgb(x, (0.20, 0.40, 0.75)), 0.25 * luma(blur(x, 4)))
+    line = smoothstep(edges(luma(brush(x, 5)), 2.2), 0.008, 0.06)
+    return mix(paper, rgb(x, (0.93, 0.97, 1.0)), 0.9 * line)
 
 
 def chalkboard(x: Tensor) -> Tensor:
-    tone = luma(x)
-    dust = 0.75 + 0.25 * grain(x, 3.5, seed=9)
+    calm = luma(brush(x, 5))
+    dust = 0.85 + 0.15 * grain(x, 12, seed=9)
     board = rgb(x, (0.12, 0.23, 0.18)) * (1 + 0.15 * grain(x, 50, seed=10))
-    chalk = (smoothstep(edges(tone, 1.4), 0.012, 0.06) + 0.30 * smoothstep(blur(tone, 1.5), 0.5, 0.95)) * dust
+    chalk = (smoothstep(edges(calm, 2.4), 0.008, 0.06) + 0.30 * smoothstep(blur(calm, 3), 0.45, 0.95)) * dust
     return mix(board, rgb(x, (0.95, 0.95, 0.88)), chalk.clamp(0, 1))
 
 
@@ -259,7 +257,7 @@ def pixel_art(x: Tensor) -> Tensor:
     block = max(2, round(8 * scale_of(x)))
     height, width = x.shape[-2:]
     small = F.avg_pool2d(F.pad(x, (0, -width % block, 0, -height % block), mode="replicate"), block)
-    small = steps(saturate(contrast(small, 1.15), 1.4), 6, 0.3)
+    small = steps(saturate(contrast(small, 1.1), 1.4), 6, 0.4)
     return F.interpolate(small, scale_factor=block, mode="nearest")[..., :height, :width]
 
 

@@ -4,6 +4,7 @@ Paths are functions of the frame number with speeds per frame, so that long clip
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor
@@ -31,6 +32,11 @@ def chance(rng: Generator, probability: float, *shape: int) -> Tensor:
 def integers(rng: Generator, high: int, *shape: int) -> Tensor:
     """Integers in [0, high)."""
     return torch.randint(high, shape, generator=rng)
+
+
+def pick(rng: Generator, options: Sequence[str], count: int) -> tuple[str, ...]:
+    """Some of the options, at random and with repetition."""
+    return tuple(options[i] for i in integers(rng, len(options), count).tolist())
 
 
 def waves(rng: Generator, frames: int, period: tuple[float, float], *shape: int) -> Tensor:

@@ -1,9 +1,10 @@
-"""Packs raw photos, cut-outs, clips and prompts into one small folder that travels to the training machine.
+"""Packs raw photos, cut-outs and clips into one small folder that travels to the training machine.
 
-    python -m sana_streaming.data.pack ASSETS OUT
+    python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite]
 
-OUT holds photos/ and sprites/ (WebP), videos/ (copied), prompts.safetensors and prompts.json (token states of every
-phrasing), and index.json, which says what each file is and whether it is for training or held out for validation.
+OUT holds photos/ and sprites/ (WebP), videos/ (encoded again where PyAV is installed, copied where it is not), people/
+(cut out of photos, and masks of clips, where there is a segmenter: see `data.people`), and index.json, which says what
+each file is and whether it is for training or held out for validation.
 """
 
 import argparse
@@ -11,18 +12,17 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 from tqdm import tqdm
 
-from sana_streaming import config
+from sana_streaming.data.people import PHOTOS as PEOPLE
+from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
+from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
 PHOTO_SIDE = 320  # short side, pixels
 PHOTO_ASPECT = 1.6  # longer photos lose their ends: the bank pads all photos to one size
@@ -30,7 +30,14 @@ LICENCE_CLASSES = frozenset({"permissive", "permissive-attribution", "permissive
 FILM = "big_buck_bunny_288p.mp4"
 FILM_CREDIT = "(c) 2008 Blender Foundation"
 FILM_SECONDS = {"train": (0.0, 440.0), "val": (440.0, 489.0)}  # the credits that follow are left out: they are text
-HELD_OUT_CLIPS = frozenset({"webcam_talk_a", "webcam_talk_b", "bbb_bird_tree", "drone_street", "hand_box"})
+HELD_OUT_CLIPS = frozenset({"webcam_talk_a", "bbb_bird_tree", "drone_street", "hand_box"})
+TALKS = frozenset({"webcam_talk_a", "webcam_talk_b"})  # clips of one person before a resting camera
+CLIP_SIDE = 320  # short side, pixels
+CLIP_QUALITY, FILM_QUALITY = 22, 27  # constant rate factors of H.264
+
+
+# Photos that are also used in another way belong where that belongs.
+TAKEN = {place.photo: "train" for place in PLACES.values() if place.photo} | PEOPLE
 
 
 def split_of(name: str) -> str:
@@ -38,26 +45,34 @@ def split_of(name: str) -> str:
     return "val" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0 else "train"
 
 
-def pack(assets: Path, out: Path, prompts: bool = True) -> dict[str, Any]:
+def pack(assets: Path, out: Path, segment: Segment | None = None) -> dict[str, Any]:
     """Write the pack and return its index. ValueError if the assets are not where they should be."""
     if not (assets / "photos" / "licences.csv").is_file():
         raise ValueError(f"expected a folder with photos/, sprites/ and videos/, got {assets}")
     out.mkdir(parents=True, exist_ok=True)
     clips, film = pack_videos(assets / "videos", out)
+    if segment:
+        for row in clips:
+            if Path(row["file"]).stem in TALKS:
+                row["mask"] = pack_masks(out / row["file"], out, segment)
+    photos, sprites = pack_photos(assets / "photos", out), pack_sprites(assets / "sprites", out)
     index = {
-        "photos": pack_photos(assets / "photos", out),
-        "sprites": pack_sprites(assets / "sprites", out),
+        "photos": photos,
+        "sprites": sprites,
+        "objects": _named(OBJECTS, sprites),
+        "places": _named({name: place.photo for name, place in PLACES.items() if place.photo}, photos),
+        "people": pack_people(assets / "photos", out, segment) if segment else [],
         "clips": clips,
         "film": film,
     }
     (out / "index.json").write_text(json.dumps(index, indent=1) + "\n")
-    if prompts:
-        from sana_streaming.data.edits import EDITS
-        from sana_streaming.text import load_encoder
-
-        phrases = [phrase for edit in EDITS.values() for phrase in (*edit.phrasings, *edit.held_out)]
-        pack_prompts(phrases, load_encoder(config.nano().text), out)
     return index
+
+
+def _named(files: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The packed files of a vocabulary, as far as the assets have them."""
+    packed = {Path(row["file"]).stem: row["file"] for row in rows}
+    return [{"name": name, "file": packed[stem]} for name, stem in files.items() if stem in packed]
 
 
 def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
@@ -76,12 +91,12 @@ def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
         image = image[top : h - top, left : w - left]
         scale = min(1.0, PHOTO_SIDE / min(h, w))
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 82])
+        cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 78])
         return {
             "file": f"photos/{name}.webp",
             "licence": row["licence"],
             "credit": row["credit"],
-            "split": split_of(name),
+            "split": TAKEN.get(name) or split_of(name),
         }
 
     return _in_threads(convert, rows, "photos")
@@ -96,10 +111,12 @@ def pack_sprites(folder: Path, out: Path) -> list[dict[str, Any]]:
     def convert(row: dict[str, str]) -> dict[str, Any]:
         stem = Path(row["file"]).stem
         image = _read_image(folder / row["file"], cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(out / "sprites" / f"{stem}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 75])
+        cv2.imwrite(str(out / "sprites" / f"{stem}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 70])
         return {
             "file": f"sprites/{stem}.webp",
             "name": row["name"],
+            "colour": row.get("main_colour", ""),
+            "category": "people" if row.get("subcategory") == "characters" else row.get("category", ""),
             "licence": row["licence"],
             "split": split_of(row["name"]),
         }
@@ -108,7 +125,7 @@ def pack_sprites(folder: Path, out: Path) -> list[dict[str, Any]]:
 
 
 def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Clips and film as they are. Training clips that were cut from the film are left out, since the film holds them;
+    """Clips and film. Training clips that were cut from the film are left out, since the film holds them;
     where a held-out clip was cut from it, the film leaves that part out."""
     (out / "videos").mkdir(exist_ok=True)
     has_film = (folder / FILM).is_file()
@@ -122,22 +139,37 @@ def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str
         if held_out or not from_film:
             split = "val" if held_out else "train"
             clips.append({"file": f"videos/{row['file']}", "credit": row["credit"], "split": split})
-            shutil.copyfile(folder / row["file"], out / "videos" / row["file"])
+            encode(folder / row["file"], out / "videos" / row["file"], CLIP_QUALITY)
     if not has_film:
         return clips, None
-    shutil.copyfile(folder / FILM, out / "videos" / FILM)
+    encode(folder / FILM, out / "videos" / FILM, FILM_QUALITY, FILM_SECONDS["val"][1])
     edges = sorted([*FILM_SECONDS["train"], *(edge for span in cut_out for edge in span)])
     spans = {"train": list(zip(edges[::2], edges[1::2], strict=True)), "val": [FILM_SECONDS["val"]]}
     return clips, {"file": f"videos/{FILM}", "credit": FILM_CREDIT, "seconds": spans}
 
 
-def pack_prompts(phrases: Iterable[str], encoder: Callable[[str], Tensor], out: Path) -> None:
-    """Token states of each phrase, float16, one after the other: phrase i has rows offsets[i] to offsets[i + 1]."""
-    phrases = list(phrases)
-    states = [encoder(phrase).half() for phrase in tqdm(phrases, desc="prompts")]
-    offsets = torch.tensor(np.cumsum([0, *(len(s) for s in states)]))
-    save_file({"states": torch.cat(states).contiguous(), "offsets": offsets}, out / "prompts.safetensors")
-    (out / "prompts.json").write_text(json.dumps(phrases, indent=0) + "\n")
+def encode(source: Path, target: Path, quality: int, end: float | None = None) -> None:
+    """H.264 with a short side of at most CLIP_SIDE and nothing after `end` seconds; a copy where PyAV is missing."""
+    try:
+        import av
+    except ImportError:
+        shutil.copyfile(source, target)
+        return
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        video = reader.streams.video[0]
+        rate = video.average_rate
+        assert rate is not None
+        scale = min(1.0, CLIP_SIDE / min(video.width, video.height))
+        width, height = (2 * round(side * scale / 2) for side in (video.width, video.height))
+        coded = writer.add_stream("libx264", rate=rate, options={"crf": str(quality), "preset": "slow"})
+        coded.width, coded.height, coded.pix_fmt = width, height, "yuv420p"
+        for i, frame in enumerate(reader.decode(video)):
+            if end is not None and i >= end * rate:
+                break
+            picture = frame.reformat(width, height, "yuv420p")
+            picture.pts, picture.time_base = i, 1 / rate
+            writer.mux(coded.encode(picture))
+        writer.mux(coded.encode())
 
 
 def _read_image(path: Path, flags: int) -> np.ndarray:
@@ -163,9 +195,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("assets", type=Path, help="folder with photos/, sprites/ and videos/")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--no-prompts", action="store_true", help="leave the phrasings' token states out")
+    parser.add_argument("--segmenter", type=Path, help="selfie_segmentation.tflite, to cut people out")
     args = parser.parse_args()
-    pack(args.assets, args.out, prompts=not args.no_prompts)
+    segment = load_segmenter(args.segmenter) if args.segmenter else None
+    if segment is None:
+        print("packing without people: that takes --segmenter FILE and the package ai-edge-litert")
+    pack(args.assets, args.out, segment)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {size / 1e6:.1f} MB")
 

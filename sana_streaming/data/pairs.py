@@ -1,49 +1,47 @@
-"""Training pairs: a batch of source clips, each with its true edit and an instruction that asks for it."""
+"""What a training pair is, and what an edit is: something that renders pairs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import torch
 from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
-from sana_streaming.data.edits import EDITS
-from sana_streaming.data.motion import fork, integers
-from sana_streaming.data.scenes import render_sources
-
-EDITS_PER_BATCH = 8  # an edit is applied to all of its clips at once
-WEIGHTS = {"unchanged": 0.5}  # how often an edit is drawn, against 1 for the others
 
 
 @dataclass(frozen=True)
-class Batch:
-    source: Tensor  # [B, F, 3, H, W] in [0, 1]
-    target: Tensor  # [B, F, 3, H, W] in [0, 1]
-    edits: tuple[str, ...]  # B names
-    phrases: tuple[str, ...]  # B training phrasings, as the pack's prompts have them
+class Pairs:
+    """Clips before and after an edit, and the instructions that lead from one to the other and back.
+
+    Axes: n clips, F frames, H, W pixels. Pictures are RGB in [0, 1], float32, on the device of the bank.
+    """
+
+    source: Tensor  # [n, F, 3, H, W]
+    target: Tensor  # [n, F, 3, H, W]
+    region: Tensor  # [n, F, 1, H, W] in [0, 1]: where the instruction asks for a change
+    phrases: tuple[str, ...]  # n instructions
+    reverses: tuple[str, ...]  # n instructions that ask for the source, given the target
+    subjects: tuple[str, ...]  # n names of what is asked for: a new object, a colour, a place, a degree; or ""
 
 
-def render_batch(
-    bank: Bank,
-    batch: int,
-    frames: int,
-    height: int,
-    width: int,
-    generator: Generator,
-    edits: Sequence[str] | None = None,
-    held_out: bool = False,
-) -> Batch:
-    """Sources and targets on the bank's device. `edits` limits the choice; `held_out` asks in phrasings for judging."""
-    names = tuple(EDITS) if edits is None else tuple(edits)
-    if unknown := [name for name in names if name not in EDITS]:
-        raise ValueError(f"edits: expected names among {sorted(EDITS)}, got {unknown}")
-    source = render_sources(bank, batch, frames, height, width, generator)
-    rng = fork(generator)
-    weights = torch.tensor([WEIGHTS.get(name, 1.0) for name in names])
-    drawn = torch.multinomial(weights, min(EDITS_PER_BATCH, batch, len(names)), generator=rng).tolist()
-    groups = source.tensor_split(len(drawn))
-    chosen = [names[i] for i, clips in zip(drawn, groups, strict=True) for _ in clips]
-    target = torch.cat([EDITS[names[i]].apply(clips, rng) for i, clips in zip(drawn, groups, strict=True)])
-    phrasings = [EDITS[name].held_out if held_out else EDITS[name].phrasings for name in chosen]
-    phrases = tuple(options[int(integers(rng, len(options)))] for options in phrasings)
-    return Batch(source, target, tuple(chosen), phrases)
+class Render(Protocol):
+    def __call__(
+        self, bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool
+    ) -> Pairs:
+        """Pairs of one edit. rng lives on the CPU; held_out: in phrasings for judging, not for training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Edit:
+    name: str
+    kind: str  # "look", "weather", "object", "background" or "both"
+    render: Render
+    example: str  # the instruction that a user interface shows
+    share: float = 1.0  # how often it is drawn for training, against 1 for a look
+    strong: bool = False  # far from its source: PSNR below 16 dB on most photos
+    apply: Callable[..., Tensor] | None = None
+    """Of looks and weather: clips [n, F, 3, H, W] in [0, 1] -> the same, edited; None for edits that need a scene."""
+    phrasings: tuple[str, ...] = ()  # for training: whole phrases of looks and weather, templates of the others
+    held_out: tuple[str, ...] = ()  # for judging
+    choices: tuple[str, ...] = field(default=())  # names that fill the templates, where they are a fixed set

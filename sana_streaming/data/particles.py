@@ -1,79 +1,108 @@
-"""Falling snow and rain over clips [N, F, 3, H, W]: soft spots whose places are smooth functions of the frame."""
+"""Falling snow and rain over clips [N, F, 3, H, W].
+
+There is one field of flakes and one of streaks, the same in every stream. A field is a tile as wide and as high as the
+short side of the picture, repeated over the long one, and a torus: what leaves at the bottom comes back at the top. It
+has a few layers of depth, and every layer moves with one speed, so that the particles of a frame follow from those of
+the frame before. A stream begins with all layers where they were drawn.
+"""
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from sana_streaming.data.filters import blur, rgb, saturate
-from sana_streaming.data.motion import fork, log_uniform, uniform
+from sana_streaming.data.filters import blur, mix, rgb, saturate
+
+DENSITY = {"slightly": 0.5, "": 1.0, "heavily": 2.0}  # a thinner field is a part of a denser one
+TINT = {"slightly": 0.5, "": 1.0, "heavily": 1.25}  # how much of the change of colours behind the particles
 
 
-def spots(
-    x: Tensor, y: Tensor, wide: Tensor, tall: Tensor, height: int, width: int, brightness: Tensor | float = 1.0
+@dataclass(frozen=True)
+class Layer:
+    """Lengths are pixels of a picture with a short side of 256."""
+
+    right: float  # speed to the right, a frame
+    down: float  # speed downwards, a frame
+    sigma: float  # size of a spot
+    brightness: float
+    count: int  # particles of a tile
+    spots: int = 1  # a streak is a row of spots ...
+    length: float = 0.0  # ... of this length, along the motion
+
+
+# The nearest layers move by whole cells of 16 pixels in a latent of 4 frames.
+LAYERS: dict[str, tuple[Layer, ...]] = {
+    "snow": (
+        Layer(right=1.0, down=4.0, sigma=3.0, brightness=1.0, count=36),
+        Layer(right=0.6, down=2.5, sigma=2.3, brightness=0.9, count=54),
+        Layer(right=0.35, down=1.5, sigma=1.7, brightness=0.8, count=72),
+    ),
+    "rain": (
+        Layer(right=4.0, down=16.0, sigma=1.6, brightness=0.5, count=36, spots=15, length=42),
+        Layer(right=3.0, down=12.0, sigma=1.4, brightness=0.4, count=54, spots=12, length=30),
+    ),
+}
+SEEDS = {"snow": 1, "rain": 2}
+FRAMES_AT_ONCE = 16
+
+
+@lru_cache(maxsize=48)
+def particle_field(
+    kind: str,
+    frames: int,
+    height: int,
+    width: int,
+    degree: str = "",
+    first: int = 0,
+    device: str | torch.device = "cpu",
 ) -> Tensor:
-    """Gaussian spots at x, y [N, F, K] in pixels, with sigmas wide and tall [N, 1, K] -> their sum [N, F, 1, H, W]."""
-    columns = torch.arange(width, device=x.device)
-    rows = torch.arange(height, device=x.device)
-    across = torch.exp(-(((columns - x[..., None]) / wide[..., None]) ** 2) / 2)  # [N, F, K, W]
-    down = torch.exp(-(((rows - y[..., None]) / tall[..., None]) ** 2) / 2)
-    if isinstance(brightness, Tensor):
-        across = across * brightness[..., None]
-    return (down.transpose(-1, -2) @ across)[:, :, None]
+    """How much of the picture the particles cover, [F, 1, H, W] in [0, 1], from frame `first` of a stream on."""
+    if kind not in LAYERS:
+        raise ValueError(f"kind: expected one of {tuple(LAYERS)}, got {kind!r}")
+    if degree not in DENSITY:
+        raise ValueError(f"degree: expected one of {tuple(DENSITY)}, got {degree!r}")
+    tile = min(height, width)
+    scale = tile / 256
+    time = torch.arange(first, first + frames, dtype=torch.float64)[:, None]
+    rng = Generator().manual_seed(SEEDS[kind])
+    clear = torch.ones(frames, height, width, device=device)  # what the layers let through
+    for layer in LAYERS[kind]:
+        everywhere = torch.rand(2, round(layer.count * max(DENSITY.values())), 1, generator=rng, dtype=torch.float64)
+        x, y = everywhere[:, : round(layer.count * DENSITY[degree])] * tile
+        speed = math.hypot(layer.right, layer.down)
+        along = torch.linspace(0, scale * layer.length, layer.spots, dtype=torch.float64)
+        x, y = (x + along * layer.right / speed).flatten(), (y + along * layer.down / speed).flatten()
+        for part, moments in zip(clear.split(FRAMES_AT_ONCE), time.split(FRAMES_AT_ONCE), strict=True):
+            across = _profile(x + scale * layer.right * moments, width, tile, scale * layer.sigma).to(device)
+            down = _profile(y + scale * layer.down * moments, height, tile, scale * layer.sigma).to(device)
+            part *= 1 - layer.brightness * (down.mT @ across).clamp(0, 1)
+    return (1 - clear)[:, None]
 
 
-def snow(video: Tensor, generator: Generator) -> Tensor:
-    """Flakes of several sizes, near ones faster, swaying as they fall, over a slightly paler and colder scene."""
-    rng = fork(generator)
-    n, frames, _, height, width = video.shape
-    scale, count, device = min(height, width) / 256, round(170 * max(height, width) / min(height, width)), video.device
-    near = uniform(rng, 0, 1, n, 1, count)
-    size = (1.3 + 1.9 * near**2) * scale
-    speed = (1.4 + 2.4 * near) * scale
-    first_x, first_y = uniform(rng, 0, 1, n, 1, count), uniform(rng, 0, 1, n, 1, count)
-    phase, period = uniform(rng, 0, 2 * math.pi, n, 1, count), log_uniform(rng, 40, 110, n, 1, count)
-    wind = uniform(rng, -0.9, 0.9, n, 1, 1) * scale
-    t = torch.arange(frames)[:, None]
-    margin = 10 * scale
-    x = (first_x * width + wind * t + 5 * scale * torch.sin(2 * math.pi * t / period + phase)) % (
-        width + 2 * margin
-    ) - margin
-    y = (first_y * (height + 2 * margin) + speed * t) % (height + 2 * margin) - margin
-    x, y, size = (value.to(device, non_blocking=True) for value in (x, y, size))
-    flakes = (0.95 * spots(x, y, size, size, height, width)).clamp(0, 0.95)
-    cold = saturate(video.flatten(0, 1), 0.7).view_as(video) * 0.9 + 0.1 * rgb(video, (0.85, 0.92, 1.0))
-    return cold + (rgb(video, (0.97, 0.98, 1.0)) - cold) * flakes
+def _profile(centre: Tensor, side: int, tile: int, sigma: float) -> Tensor:
+    """Bells at centre [F, K] along a line of `side` pixels that repeats itself after `tile` -> [F, K, side]"""
+    distance = torch.arange(side, dtype=torch.float64) - (centre % tile)[..., None]
+    distance = (distance + tile / 2) % tile - tile / 2
+    return torch.exp(-(distance.float() / sigma).square() / 2)
 
 
-def rain(video: Tensor, generator: Generator) -> Tensor:
-    """Slanted streaks falling fast, over a scene that is darker and greyer."""
-    rng = fork(generator)
-    n, frames, _, height, width = video.shape
-    scale, count, device = min(height, width) / 256, round(110 * max(height, width) / min(height, width)), video.device
-    near = uniform(rng, 0, 1, n, 1, count)
-    wide, tall = (0.8 + 0.5 * near) * scale, (7 + 9 * near) * scale
-    speed = (9 + 7 * near) * scale
-    first_x, first_y = uniform(rng, 0, 1, n, 1, count), uniform(rng, 0, 1, n, 1, count)
-    slant = uniform(rng, -0.22, 0.22, n)
-    t = torch.arange(frames)[:, None]
-    margin = 40 * scale
-    side = round(0.25 * height)  # the streaks are drawn upright on a wider picture, which is then sheared
-    x = (first_x * (width + 2 * side)).expand(n, frames, count)
-    y = (first_y * (height + 2 * margin) + speed * t) % (height + 2 * margin) - margin
-    x, y, wide, tall, bright = (value.to(device, non_blocking=True) for value in (x, y, wide, tall, 0.35 + 0.4 * near))
-    streaks = _shear(
-        spots(x, y, wide, tall, height, width + 2 * side, bright), slant.to(device, non_blocking=True), width
-    ).clamp(0, 0.8)
-    wet = saturate(blur(video.flatten(0, 1), 0.6), 0.55).view_as(video) * rgb(video, (0.66, 0.72, 0.80))
-    return wet + (rgb(video, (0.82, 0.88, 0.95)) - wet) * streaks
+def snow(video: Tensor, degree: str = "", first: int = 0) -> Tensor:
+    """White flakes over a slightly paler and colder scene."""
+    flat = video.flatten(0, 1)
+    cold = (saturate(flat, 0.7) * 0.9 + 0.1 * rgb(video, (0.85, 0.92, 1.0))).view_as(video)
+    return _cover(mix(video, cold, TINT[degree]), (0.97, 0.98, 1.0), "snow", degree, first)
 
 
-def _shear(pictures: Tensor, slant: Tensor, width: int) -> Tensor:
-    """The middle of pictures [N, F, 1, H, W'], with row y moved left by slant [N] times y -> [N, F, 1, H, width]."""
-    full_height, full_width = pictures.shape[-2:]
-    x = torch.linspace(-1, 1, width, device=slant.device) * ((width - 1) / full_width)
-    y = torch.linspace(-1, 1, full_height, device=slant.device)[:, None] * ((full_height - 1) / full_height)
-    across = x + slant[:, None, None] * y * (full_height / full_width)
-    points = torch.stack([across, y.expand_as(across)], -1)  # [N, H, width, 2]
-    return F.grid_sample(pictures[:, :, 0], points, align_corners=False)[:, :, None]
+def rain(video: Tensor, degree: str = "", first: int = 0) -> Tensor:
+    """Pale slanted streaks over a scene that is darker and greyer."""
+    flat = video.flatten(0, 1)
+    wet = (saturate(blur(flat, 0.6), 0.55) * rgb(video, (0.66, 0.72, 0.80))).view_as(video)
+    return _cover(mix(video, wet, TINT[degree]), (0.82, 0.88, 0.95), "rain", degree, first)
+
+
+def _cover(video: Tensor, colour: tuple[float, float, float], kind: str, degree: str, first: int) -> Tensor:
+    frames, _, height, width = video.shape[1:]
+    field = particle_field(kind, frames, height, width, degree, first, video.device)
+    return mix(video, rgb(video, colour), field)

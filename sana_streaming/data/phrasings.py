@@ -1,7 +1,7 @@
 """How people ask for an edit: many training phrasings from a small grammar, and natural ones held out for judging."""
 
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import zip_longest
 
 TRAINING_PHRASINGS = 36
 SCENES = (
@@ -50,6 +50,49 @@ GIVE = (
     "I would like {look}",
     "{scene} with {look}",
 )
+SLIGHTLY = (
+    ("make {scene} slightly {adjective}", "make {scene} a little {adjective}", "slightly {adjective}",
+     "I want {scene} to be a bit {adjective}", "make {scene} a tiny bit {adjective}", "only a little {adjective}"),
+    ("add a touch of {noun}", "a little {noun}", "give {scene} a touch of {noun}", "add a bit of {noun} to {scene}",
+     "subtle {noun}", "a touch of {noun}, please", "add some subtle {noun}", "just a bit of {noun}"),
+)  # fmt: skip
+SLIGHTLY_HELD_OUT = (
+    ("make {scene} somewhat {adjective}", "ever so slightly {adjective}"),
+    ("only a hint of {noun}", "add just a little {noun}"),
+)
+HEAVILY = (
+    ("make {scene} very {adjective}", "make {scene} heavily {adjective}", "very {adjective}",
+     "I want {scene} to be extremely {adjective}", "make {scene} really {adjective}", "strongly {adjective}"),
+    ("add a lot of {noun}", "a lot of {noun}", "give {scene} lots of {noun}", "add strong {noun} to {scene}",
+     "strong {noun}", "lots of {noun}, please", "add very strong {noun}", "as much {noun} as possible"),
+)  # fmt: skip
+HEAVILY_HELD_OUT = (
+    ("make {scene} intensely {adjective}", "very, very {adjective}"),
+    ("plenty of {noun}", "I want a whole lot of {noun}"),
+)
+REVERSE = (
+    "turn it back into a normal video",
+    "undo the edit",
+    "show the real scene again",
+    "take the effect away again",
+    "bring the real picture back",
+    "make it look natural again",
+)
+REVERSE_NOUN = (
+    "remove the {noun}",
+    "take the {noun} away",
+    "undo the {noun}",
+    "get rid of the {noun}",
+    "clear the {noun} off {scene}",
+    "{scene} without the {noun}",
+)
+ORDERS = {  # verbs that begin a request which can be joined to another
+    "add", "age", "apply", "blur", "boost", "bring", "change", "clear", "color", "colour", "convert", "cover",
+    "cut", "defocus", "delete", "draw", "dye", "emboss", "erase", "exchange", "fill", "get", "give", "hide",
+    "include", "insert", "invert", "let", "make", "paint", "place", "posterise", "posterize", "put",
+    "recolor", "recolour", "remove", "render", "repaint", "replace", "restyle", "set", "show", "sketch",
+    "soften", "substitute", "swap", "switch", "take", "trace", "transform", "turn", "use",
+}  # fmt: skip
 PLACE = (
     "make {scene} look like it was filmed {look}",
     "{look}",
@@ -71,6 +114,11 @@ class Wording:
     place: tuple[str, ...] = ()  # "at night"
     short: tuple[str, ...] = ()  # whole phrases
     held_out: tuple[str, ...] = ()  # whole phrases that are never trained on
+    adjectives: tuple[str, ...] = ()  # "foggy", of edits that come in degrees
+    nouns: tuple[str, ...] = ()  # "fog", what there is little or much of
+    slightly: tuple[str, ...] = ()  # whole phrases: "light fog"
+    heavily: tuple[str, ...] = ()  # whole phrases: "thick fog"
+    effect: str = ""  # what the reverse instruction takes away: "pencil drawing", "fog"
 
 
 def training_phrasings(wording: Wording) -> tuple[str, ...]:
@@ -120,5 +168,39 @@ def _vary(phrase: str, i: int) -> str:
     return phrase + (", please" if i % 11 == 7 else "." if i % 4 == 1 else "!" if i % 13 == 5 else "")
 
 
-def all_phrases(wording: Wording) -> tuple[str, ...]:
-    return tuple(chain(training_phrasings(wording), wording.held_out))
+def degree_phrasings(wording: Wording, degree: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """For an edit done "slightly" or "heavily": training phrasings and held-out ones."""
+    slightly = degree == "slightly"
+    training = _fill_pair(SLIGHTLY if slightly else HEAVILY, wording)
+    held_out = tuple(_fill_pair(SLIGHTLY_HELD_OUT if slightly else HEAVILY_HELD_OUT, wording))
+    kept = [_vary(phrase, i) for i, phrase in enumerate(training)]
+    return (*(wording.slightly if slightly else wording.heavily), *kept), held_out
+
+
+def reverse_phrasings(wording: Wording) -> tuple[str, ...]:
+    """How to ask for the source, given the edited video; none where nothing was edited."""
+    if not wording.effect:
+        return ()
+    named = [
+        template.format(noun=wording.effect, scene=SCENES[(3 * i) % len(SCENES)])
+        for i, template in enumerate(REVERSE_NOUN)
+    ]
+    return (*named, *named, *REVERSE)
+
+
+def order(phrase: str) -> str | None:
+    """A phrase as part of a longer one, if it is an order: "make it night" for "Make it night.", None for "night"."""
+    bare = phrase.removesuffix(", please").removesuffix(" please").removeprefix("please ").rstrip(".!?")
+    bare = bare[0].lower() + bare[1:]
+    return bare if bare.split()[0] in ORDERS else None
+
+
+def _fill_pair(templates: tuple[tuple[str, ...], tuple[str, ...]], wording: Wording) -> list[str]:
+    """Templates with adjectives and templates with nouns, each once with every word."""
+    filled = [
+        template.format(scene=SCENES[(i + 3 * turn) % len(SCENES)], adjective=word, noun=word)
+        for family, words in zip(templates, (wording.adjectives, wording.nouns), strict=True)
+        for turn, word in enumerate(words)
+        for i, template in enumerate(family)
+    ]
+    return list(dict.fromkeys(filled))

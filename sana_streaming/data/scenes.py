@@ -5,26 +5,39 @@ down; the centre of the first pixel is at 0.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from sana_streaming.data.bank import SPRITE_SIDE, Bank
+from sana_streaming.data.bank import Bank
+from sana_streaming.data.layers import Layer, affine, draw, paint, points, sample, wander
 from sana_streaming.data.motion import chance, eased, fork, integers, log_uniform, speed_limited, uniform, waves
 
 KINDS = {"photo": 0.52, "still": 0.07, "video": 0.38, "graphic": 0.03}
+BACKDROPS = {"photo": 0.54, "still": 0.08, "video": 0.38}  # of scenes in which an object or a person matters
 SPRITE_SHARE = 0.4  # of all clips but stills and graphics
-SHADOW = 0.45
 
 
 def render_sources(bank: Bank, batch: int, frames: int, height: int, width: int, generator: Generator) -> Tensor:
     """-> clips [B, F, 3, H, W] float32 in [0, 1] on the device of the bank."""
+    rng = fork(generator)
+    out, moving = backdrops(bank, batch, frames, height, width, rng, KINDS)
+    moving = moving[chance(rng, SPRITE_SHARE, len(moving))]
+    layers = 1 + integers(rng, 3, len(moving))
+    members = [moving[layers > i] for i in range(3 if len(bank.sprites) else 0)]
+    return paint(out, [sprites(bank, clips, frames, height, width, rng) for clips in members if len(clips)])
+
+
+def backdrops(
+    bank: Bank, batch: int, frames: int, height: int, width: int, rng: Generator, kinds: Mapping[str, float]
+) -> tuple[Tensor, Tensor]:
+    """-> clips [B, F, 3, H, W] without cut-outs, and the numbers of those that a moving camera has taken."""
     if height % 16 or width % 16:
         raise ValueError(f"height and width: expected multiples of 16, got {height}x{width}")
-    rng = fork(generator)
-    kind = torch.multinomial(torch.tensor(list(KINDS.values())), batch, replacement=True, generator=rng)
-    groups = {name: (kind == i).nonzero()[:, 0] for i, name in enumerate(KINDS)}
+    kind = torch.multinomial(torch.tensor(list(kinds.values())), batch, replacement=True, generator=rng)
+    groups = {name: (kind == i).nonzero()[:, 0] for i, name in enumerate(kinds)}
     if not bank.clips and not bank.film:
         groups["photo"], groups["video"] = torch.cat([groups["photo"], groups["video"]]), groups["video"][:0]
 
@@ -35,17 +48,17 @@ def render_sources(bank: Bank, batch: int, frames: int, height: int, width: int,
         _put(out, camera, photo_clips(bank, frames, height, width, still, rng))
     for i in groups["video"].tolist():
         out[i] = video_clip(bank, frames, height, width, rng)
-    for i in groups["graphic"].tolist():
+    for i in groups["graphic"].tolist() if "graphic" in groups else ():
         GRAPHICS[int(integers(rng, len(GRAPHICS)))](out[i], rng)
-    _grade(out, rng)
+    grade(out, rng)
+    return out, torch.cat([groups["photo"], groups["video"]])
 
-    moving = torch.cat([groups["photo"], groups["video"]])
-    moving = moving[chance(rng, SPRITE_SHARE, len(moving))]
-    layers = 1 + integers(rng, 3, len(moving))
-    for layer in range(3 if len(bank.sprites) else 0):
-        if len(members := moving[layers > layer]):
-            _put(out, members, add_sprites(out[members.to(out.device, non_blocking=True)], bank, rng))
-    return out
+
+def sprites(bank: Bank, clips: Tensor, frames: int, height: int, width: int, rng: Generator) -> Layer:
+    """A cut-out on a path of its own for each of the clips with these numbers."""
+    index = integers(rng, len(bank.sprites), len(clips))
+    path = wander(len(clips), frames, height, width, rng)
+    return draw(bank.sprites[index.to(bank.device, non_blocking=True)], path, height, width, clips)
 
 
 def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor, rng: Generator) -> Tensor:
@@ -90,12 +103,12 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
         small = [max(1, round(side / shrink)) for side in photos.shape[-2:]]
         photos = F.interpolate(photos, size=small, mode="bilinear", antialias=True)
     middle = ((view - 1) / 2)[:, None].expand(n, 2, frames)
-    maps = _mirrored(_affine(base[:, None] * zoom, angle, middle, centre), chance(rng, 0.5, n), width)
-    points = _points(maps.to(bank.device, non_blocking=True), height, width)
+    maps = _mirrored(affine(base[:, None] * zoom, angle, middle, centre), chance(rng, 0.5, n), width)
+    where = points(maps.to(bank.device, non_blocking=True), height, width)
     last = (size - 1).to(bank.device, non_blocking=True)[:, None, None, None]
-    points = last - (points.remainder(2 * last) - last).abs_()  # mirrored at the edges of the photo
+    where = last - (where.remainder(2 * last) - last).abs_()  # mirrored at the edges of the photo
     full = torch.tensor(bank.photos.shape[:-3:-1]).to(bank.device, non_blocking=True)
-    return _sample(photos, points.mul_(2).add_(1).div_(full).sub_(1), padding="border")
+    return sample(photos, where.mul_(2).add_(1).div_(full).sub_(1), padding="border")
 
 
 def video_clip(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> Tensor:
@@ -107,7 +120,7 @@ def video_clip(bank: Bank, frames: int, height: int, width: int, rng: Generator)
     shot = shots[int(torch.multinomial(weight, 1, generator=rng))]
     stride = 2 if len(shot) >= 2 * frames and bool(chance(rng, 0.3)) else 1
     start = int(integers(rng, max(1, len(shot) - stride * frames + 1)))
-    shot = _to_and_fro(shot, start + stride * frames)[start : start + stride * frames : stride]
+    shot = to_and_fro(shot, start + stride * frames)[start : start + stride * frames : stride]
     h, w = shot.shape[-2:]
     scale = min(h / height, w / width) * float(uniform(rng, 0.6, 1.0))
     crop_h, crop_w = min(h, round(height * scale)), min(w, round(width * scale))
@@ -118,46 +131,13 @@ def video_clip(bank: Bank, frames: int, height: int, width: int, rng: Generator)
     return clip.flip(0) if chance(rng, 0.2) else clip
 
 
-def _to_and_fro(shot: Tensor, frames: int) -> Tensor:
+def to_and_fro(shot: Tensor, frames: int) -> Tensor:
     """The shot itself if it has that many frames, otherwise a copy that is played forwards and backwards."""
     if len(shot) >= frames:
         return shot
     last = max(1, len(shot) - 1)
     t = torch.arange(frames).remainder(2 * last)
     return shot[torch.minimum(t, 2 * last - t).clamp_max(len(shot) - 1).to(shot.device, non_blocking=True)]
-
-
-def add_sprites(clips: Tensor, bank: Bank, rng: Generator) -> Tensor:
-    """One cut-out with a soft shadow over each clip [n, F, 3, H, W]; it may leave the picture and come back."""
-    n, frames, _, height, width = clips.shape
-    short = min(height, width)
-    sprites = bank.sprites[integers(rng, len(bank.sprites), n).to(bank.device, non_blocking=True)].float().div_(255)
-    sprites[:, :3] *= sprites[:, 3:]  # premultiplied, so that no fringe appears where pixels are mixed
-    size = log_uniform(rng, 0.12, 0.55, n) * short
-    size = size[:, None] * (1 + 0.2 * waves(rng, frames, (40, 160), n) * chance(rng, 0.4, n)[:, None])
-    angle = (
-        uniform(rng, -0.4, 0.4, n)[:, None]
-        + waves(rng, frames, (24, 120), n) * (uniform(rng, 0, 0.6, n) * chance(rng, 0.6, n))[:, None]
-    )
-    view = torch.tensor([width, height])[:, None]
-    path = waves(rng, frames, (40, 200), n, 2)
-    reach = uniform(rng, 0.0, 0.7, n, 2) * view[:, 0]
-    path = speed_limited(path, reach, log_uniform(rng, 0.002, 0.035, n, 1) * short)
-    position = uniform(rng, -0.35, 0.35, n, 2, 1) * view + path + view / 2  # [n, 2, F]
-
-    level = torch.log2(SPRITE_SIDE / size.mean(-1)).clamp(0, 3).round().long().to(bank.device, non_blocking=True)
-    soft = _softened(sprites, 3)
-    chosen = torch.stack([_softened(sprites, i) for i in range(3)] + [soft], dim=1)[
-        torch.arange(n, device=bank.device), level
-    ]
-    offset = torch.tensor([0.25, 0.5])[:, None] * uniform(rng, 0.1, 0.3, n, 1, 1) * size[:, None, :]
-    place, place_below = (
-        _affine(2 / size, angle, where, torch.zeros_like(where)).to(bank.device, non_blocking=True)
-        for where in (position, position + offset)
-    )
-    shadow = _sample(soft[:, 3:], _points(place_below, height, width))
-    stamp = _sample(chosen, _points(place, height, width))  # [n, F, 4, H, W]
-    return torch.addcmul(stamp[:, :, :3], clips, (1 - SHADOW * shadow) * (1 - stamp[:, :, 3:])).clamp_(0, 1)
 
 
 def flat_colour(out: Tensor, rng: Generator) -> None:
@@ -219,45 +199,17 @@ def colours(rng: Generator, count: int, out: Tensor) -> Tensor:
 GRAPHICS = (flat_colour, gradient, shapes, text_like)
 
 
-def _softened(sprites: Tensor, level: int) -> Tensor:
-    """Sprites as they look when they are 2**level times smaller, at the old size."""
-    if level == 0:
-        return sprites
-    return F.interpolate(F.avg_pool2d(sprites, 2**level), size=sprites.shape[-2:], mode="bilinear")
-
-
-def _affine(scale: Tensor, angle: Tensor, origin: Tensor, target: Tensor) -> Tensor:
-    """Maps that turn by angle [n, F], scale by scale [n, F] and take origin to target [n, 2, F] -> [n, F, 2, 3]."""
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # [n, F, 2, 2]
-    shift = target.transpose(1, 2)[..., None] - turn @ origin.transpose(1, 2)[..., None]
-    return torch.cat([turn, shift], -1)
-
-
 def _mirrored(maps: Tensor, flip: Tensor, width: int) -> Tensor:
     """Maps [n, F, 2, 3] of the picture seen in a mirror where flip [n] is true."""
     mirror = torch.tensor([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
     return torch.where(flip[:, None, None, None], maps @ mirror, maps)
 
 
-def _points(maps: Tensor, height: int, width: int) -> Tensor:
-    """Each output pixel under maps [n, F, 2, 3] -> [n, F, H, W, 2]."""
-    x = torch.arange(width, device=maps.device)[:, None] * maps[:, :, None, :, 0]
-    y = torch.arange(height, device=maps.device)[:, None] * maps[:, :, None, :, 1] + maps[:, :, None, :, 2]
-    return x[:, :, None] + y[:, :, :, None]
-
-
-def _sample(images: Tensor, points: Tensor, padding: str = "zeros") -> Tensor:
-    """Images [n, C, h, w] at points [n, F, H, W, 2] in [-1, 1] -> [n, F, C, H, W]."""
-    out = F.grid_sample(images, points.flatten(1, 2), padding_mode=padding, align_corners=False)
-    return out.unflatten(2, points.shape[1:3]).transpose(1, 2)
-
-
 def _put(out: Tensor, index: Tensor, clips: Tensor) -> None:
     out[index.to(out.device, non_blocking=True)] = clips
 
 
-def _grade(clips: Tensor, rng: Generator) -> None:
+def grade(clips: Tensor, rng: Generator) -> None:
     """Random white balance, saturation, brightness and gamma for most clips, in place."""
     n = len(clips)
     use = chance(rng, 0.7, n, 1).float()

@@ -59,6 +59,7 @@ WORDINGS: dict[str, Wording] = {
             "switch to greyscale",
             "a black-and-white picture, no colours",
         ),
+        effect="black and white filter",
     ),
     "sepia": Wording(
         example="give the video a sepia tone",
@@ -72,6 +73,17 @@ WORDINGS: dict[str, Wording] = {
             "I want sepia colors",
             "colour the footage sepia brown",
         ),
+        adjectives=(
+            "sepia toned",
+            "sepia",
+        ),
+        nouns=(
+            "sepia",
+            "sepia tint",
+        ),
+        slightly=("a faint sepia tint",),
+        heavily=("deep brown sepia",),
+        effect="sepia filter",
     ),
     "negative": Wording(
         example="invert the colors",
@@ -93,6 +105,7 @@ WORDINGS: dict[str, Wording] = {
             "an inverted picture please",
             "invert everything",
         ),
+        effect="negative effect",
     ),
     "pencil": Wording(
         example="turn the video into a pencil sketch",
@@ -113,6 +126,7 @@ WORDINGS: dict[str, Wording] = {
             "sketched in graphite",
             "I want a hand-drawn sketch of this",
         ),
+        effect="pencil drawing",
     ),
     "charcoal": Wording(
         example="redraw the scene in charcoal",
@@ -125,6 +139,7 @@ WORDINGS: dict[str, Wording] = {
             "I want it done in charcoal",
             "make a charcoal picture of it",
         ),
+        effect="charcoal drawing",
     ),
     "watercolor": Wording(
         example="turn the video into a watercolor painting",
@@ -149,6 +164,14 @@ WORDINGS: dict[str, Wording] = {
             "make this a watercolour picture",
             "water colour paint style",
         ),
+        adjectives=("watercolor-like",),
+        nouns=(
+            "watercolor",
+            "watercolour paint",
+        ),
+        slightly=("a hint of watercolor paint",),
+        heavily=("very wet watercolor",),
+        effect="watercolor effect",
     ),
     "oil_painting": Wording(
         example="turn the video into an oil painting",
@@ -166,6 +189,11 @@ WORDINGS: dict[str, Wording] = {
             "oil colours with heavy brush strokes",
             "make it an old master oil painting",
         ),
+        adjectives=("like an oil painting",),
+        nouns=("oil paint",),
+        slightly=("thin oil paint",),
+        heavily=("very thick oil paint",),
+        effect="oil painting effect",
     ),
     "cartoon": Wording(
         example="turn the video into a cartoon",
@@ -174,6 +202,7 @@ WORDINGS: dict[str, Wording] = {
         give=("a cartoon style", "a cartoon filter", "a cel-shaded look"),
         short=("cartoon", "cartoonize it", "toon style", "anime style", "cartoonise the scene", "draw it as a cartoon"),
         held_out=("like a Saturday morning cartoon", "cartoon look please", "make everything a cartoon", "cel shading"),
+        effect="cartoon effect",
     ),
     "comic": Wording(
         example="make it look like a comic book",
@@ -193,6 +222,7 @@ WORDINGS: dict[str, Wording] = {
             "comics style please",
             "a page from a comic",
         ),
+        effect="comic book effect",
     ),
     "pixel_art": Wording(
         example="turn the video into pixel art",
@@ -214,6 +244,7 @@ WORDINGS: dict[str, Wording] = {
             "chunky pixels",
             "pixel art version of the footage",
         ),
+        effect="pixel art effect",
     ),
     "neon": Wording(
         example="trace the scene in glowing neon lines",
@@ -234,6 +265,7 @@ WORDINGS: dict[str, Wording] = {
             "bright neon contours in the dark",
             "make the edges glow",
         ),
+        effect="neon outlines",
     ),
     "cyberpunk": Wording(
         example="give the scene a cyberpunk look",
@@ -247,6 +279,14 @@ WORDINGS: dict[str, Wording] = {
             "cyberpunk colors please",
             "put us into a cyberpunk world",
         ),
+        adjectives=("cyberpunk",),
+        nouns=(
+            "cyberpunk",
+            "cyberpunk light",
+        ),
+        slightly=("a mild cyberpunk look",),
+        heavily=("cyberpunk to the extreme",),
+        effect="cyberpunk look",
     ),
     "night": Wording(
         example="make it night",
@@ -256,6 +296,20 @@ WORDINGS: dict[str, Wording] = {
         place=("at night", "in the middle of the night", "by moonlight", "after dark", "at midnight"),
         short=("night", "night time", "change day to night", "turn day into night", "it is night"),
         held_out=("what would this look like at night?", "let night fall", "day to night", "in the moonlight"),
+        adjectives=(
+            "night-like",
+            "moonlit",
+        ),
+        nouns=(
+            "moonlight",
+            "night",
+        ),
+        slightly=("a bright night",),
+        heavily=(
+            "a pitch-dark night",
+            "make it a very dark night",
+        ),
+        effect="darkness of the night",
     ),
     "sunset": Wording(
         example="make it look like sunset",
@@ -269,6 +323,17 @@ WORDINGS: dict[str, Wording] = {
             "golden hour look",
             "as the sun goes down",
         ),
+        adjectives=("sunset coloured",),
+        nouns=(
+            "sunset light",
+            "sunset glow",
+        ),
+        slightly=("a pale sunset",),
+        heavily=(
+            "an intense sunset",
+            "a blazing sunset",
+        ),
+        effect="sunset light",
     ),
     "winter": Wording(
         example="make it winter",
@@ -284,6 +349,17 @@ WORDINGS: dict[str, Wording] = {
             "cover everything with frost",
         ),
         held_out=("what if it were winter?", "winter season please", "an icy winter version", "let winter come"),
+        adjectives=(
+            "wintry",
+            "frosty",
+        ),
+        nouns=("frost",),
+        slightly=("a mild winter",),
+        heavily=(
+            "deep winter",
+            "make it a harsh winter",
+        ),
+        effect="winter look",
     ),
     "autumn": Wording(
         example="make it autumn",
@@ -299,15 +375,47 @@ WORDINGS: dict[str, Wording] = {
             "make the leaves red and orange",
         ),
         held_out=("what if it were autumn?", "autumn leaves everywhere", "show it in fall colours", "let autumn come"),
+        adjectives=("autumnal",),
+        nouns=(
+            "autumn colour",
+            "autumn color",
+        ),
+        slightly=("early autumn",),
+        heavily=(
+            "deep autumn",
+            "late autumn with blazing colors",
+        ),
+        effect="autumn colours",
     ),
     "fog": Wording(
         example="add fog to the scene",
         into=("a foggy morning", "a misty scene"),
         become=("foggy", "misty", "hazy"),
-        give=("thick fog", "fog", "mist", "dense fog", "haze"),
-        place=("in thick fog", "on a foggy day", "in the mist"),
+        give=("fog", "mist", "haze"),
+        place=("in the fog", "on a foggy day", "in the mist"),
         short=("fog", "foggy", "make it foggy", "mist everywhere", "fill the scene with fog", "hide it in fog"),
-        held_out=("let the fog roll in", "a very misty day", "wrap everything in fog", "I want a lot of fog"),
+        held_out=("let the fog roll in", "a misty day please", "wrap everything in fog", "I want to see fog"),
+        adjectives=(
+            "foggy",
+            "misty",
+        ),
+        nouns=(
+            "fog",
+            "mist",
+        ),
+        slightly=(
+            "light fog",
+            "add light fog",
+            "a thin haze",
+            "thin mist",
+        ),
+        heavily=(
+            "thick fog",
+            "dense fog",
+            "add thick fog",
+            "fog so thick that one can hardly see",
+        ),
+        effect="fog",
     ),
     "thermal": Wording(
         example="show it through a thermal camera",
@@ -316,6 +424,7 @@ WORDINGS: dict[str, Wording] = {
         place=("with a thermal camera", "in infrared", "by a heat camera"),
         short=("thermal", "thermal camera", "heat vision", "infrared", "thermal vision", "predator vision"),
         held_out=("thermal imaging please", "as seen by a heat sensor", "show me the heat", "infrared thermal view"),
+        effect="thermal camera effect",
     ),
     "night_vision": Wording(
         example="show it through night vision goggles",
@@ -329,6 +438,7 @@ WORDINGS: dict[str, Wording] = {
             "military green night vision",
             "turn on night vision",
         ),
+        effect="night vision effect",
     ),
     "vintage": Wording(
         example="make it look like an old film",
@@ -349,6 +459,17 @@ WORDINGS: dict[str, Wording] = {
             "vintage film please",
             "make the footage look decades old",
         ),
+        adjectives=(
+            "vintage",
+            "faded",
+        ),
+        nouns=(
+            "vintage film look",
+            "vintage",
+        ),
+        slightly=("a faint vintage tint",),
+        heavily=("a badly faded old film",),
+        effect="vintage film look",
     ),
     "posterize": Wording(
         example="posterize the video",
@@ -369,6 +490,7 @@ WORDINGS: dict[str, Wording] = {
             "cut it down to a few colours",
             "just a handful of flat colours",
         ),
+        effect="posterize effect",
     ),
     "pop_art": Wording(
         example="turn the video into pop art",
@@ -376,6 +498,7 @@ WORDINGS: dict[str, Wording] = {
         give=("a pop art style", "loud pop art colours", "a Warhol look", "pop art colors"),
         short=("pop art", "Warhol", "Warhol style", "in the style of Andy Warhol", "pop-art style please"),
         held_out=("as Andy Warhol would print it", "pop art version", "bright pop art please", "silk screen pop art"),
+        effect="pop art effect",
     ),
     "emboss": Wording(
         example="emboss the picture",
@@ -389,6 +512,7 @@ WORDINGS: dict[str, Wording] = {
             "a raised relief of the scene",
             "chiselled in stone",
         ),
+        effect="emboss effect",
     ),
     "blueprint": Wording(
         example="turn the video into a blueprint",
@@ -407,6 +531,7 @@ WORDINGS: dict[str, Wording] = {
             "white technical lines on blue",
             "make a blueprint of this",
         ),
+        effect="blueprint effect",
     ),
     "chalkboard": Wording(
         example="draw it with chalk on a blackboard",
@@ -421,6 +546,7 @@ WORDINGS: dict[str, Wording] = {
             "sketch it on a blackboard",
         ),
         held_out=("like a teacher's blackboard", "in white chalk", "chalk art please", "drawn on a school chalkboard"),
+        effect="chalkboard effect",
     ),
     "duotone": Wording(
         example="make it a purple and orange duotone",
@@ -434,6 +560,7 @@ WORDINGS: dict[str, Wording] = {
             "print the scene in two colors",
             "duo tone effect",
         ),
+        effect="duotone effect",
     ),
     "vivid": Wording(
         example="make the colors vivid",
@@ -449,7 +576,26 @@ WORDINGS: dict[str, Wording] = {
             "saturate the colors",
             "intensify the colours",
         ),
-        held_out=("pump up the colors", "richer, stronger colours", "HDR look please", "I want it much more colourful"),
+        held_out=("pump up the colors", "richer, stronger colours", "HDR look please", "I want the colours to pop"),
+        adjectives=(
+            "colourful",
+            "colorful",
+            "vivid",
+        ),
+        nouns=(
+            "saturation",
+            "extra colour",
+        ),
+        slightly=(
+            "boost the colours a little",
+            "slightly more saturation",
+        ),
+        heavily=(
+            "oversaturate it",
+            "boost the colours a lot",
+            "much more saturation",
+        ),
+        effect="strong colours",
     ),
     "dreamy": Wording(
         example="give it a dreamy pastel look",
@@ -458,6 +604,14 @@ WORDINGS: dict[str, Wording] = {
         give=("pastel colours", "a dreamy glow", "a soft pastel glow", "pastel colors", "a dreamy haze of pink"),
         short=("dreamy", "pastel", "pastel colors", "dreamy glow", "soft pastel tones", "soft focus dream"),
         held_out=("as in a sweet dream", "pale pastel tones please", "I want it soft, pink and dreamy", "dreamlike"),
+        adjectives=("dreamy",),
+        nouns=(
+            "dreamy glow",
+            "pastel haze",
+        ),
+        slightly=("a faint dreamy haze",),
+        heavily=("a thick dreamy haze",),
+        effect="dreamy pastel haze",
     ),
     "noir": Wording(
         example="turn the video into film noir",
@@ -466,6 +620,14 @@ WORDINGS: dict[str, Wording] = {
         give=("a film noir look", "a noir style", "deep noir shadows", "noir lighting"),
         short=("noir", "film noir", "noir style", "detective movie", "high contrast noir"),
         held_out=("like a 1940s detective film", "noir mood please", "hard noir shadows", "shoot it as a film noir"),
+        adjectives=("noir",),
+        nouns=(
+            "film noir",
+            "noir shadow",
+        ),
+        slightly=("a mild film noir look",),
+        heavily=("the darkest film noir",),
+        effect="film noir look",
     ),
     "x_ray": Wording(
         example="make it look like an x-ray",
@@ -473,6 +635,7 @@ WORDINGS: dict[str, Wording] = {
         give=("an x-ray effect", "x-ray vision", "an x-ray look"),
         short=("x-ray", "xray", "x-ray vision", "see through it with x-rays", "radiograph"),
         held_out=("like a hospital x-ray", "under the x-ray machine", "x-ray please", "an x ray scan of the scene"),
+        effect="x-ray effect",
     ),
     "underwater": Wording(
         example="put the scene under water",
@@ -488,6 +651,14 @@ WORDINGS: dict[str, Wording] = {
             "submerge everything",
         ),
         held_out=("beneath the waves", "as seen by a diver", "underwater please", "fill the room with sea water"),
+        adjectives=("underwater-like",),
+        nouns=(
+            "sea water",
+            "blue water",
+        ),
+        slightly=("in shallow water",),
+        heavily=("very deep under water",),
+        effect="sea water",
     ),
     "vaporwave": Wording(
         example="give it a vaporwave look",
@@ -501,10 +672,18 @@ WORDINGS: dict[str, Wording] = {
         give=("a vaporwave aesthetic", "vaporwave colors", "vaporwave colours", "a synthwave style"),
         short=("vaporwave", "synthwave", "vaporwave aesthetic", "80s synthwave", "retrowave"),
         held_out=("eighties vaporwave please", "aesthetic vaporwave vibes", "in synthwave colours", "vapor wave style"),
+        adjectives=("vaporwave",),
+        nouns=(
+            "vaporwave",
+            "vaporwave color",
+        ),
+        slightly=("a mild vaporwave look",),
+        heavily=("vaporwave to the extreme",),
+        effect="vaporwave look",
     ),
     "snow": Wording(
         example="make it snow",
-        into=("a snowfall", "a snowstorm"),
+        into=("a snowfall", "a snowy day"),
         give=("falling snow", "snow", "snowflakes", "drifting snowflakes"),
         place=("in falling snow", "while it is snowing", "during a snowfall"),
         short=(
@@ -523,14 +702,49 @@ WORDINGS: dict[str, Wording] = {
             "could you add some snowfall?",
             "let snow fall over the scene",
         ),
+        adjectives=("snowy",),
+        nouns=(
+            "snow",
+            "snowfall",
+        ),
+        slightly=(
+            "light snow",
+            "add light snow",
+            "a few snowflakes",
+        ),
+        heavily=(
+            "a snowstorm",
+            "heavy snow",
+            "a blizzard",
+            "add heavy snowfall",
+        ),
+        effect="snow",
     ),
     "rain": Wording(
         example="make it rain",
-        into=("a rainy day", "a rainstorm"),
+        into=("a rainy day",),
         become=("rainy", "wet and rainy"),
-        give=("rain", "falling rain", "heavy rain", "rain drops"),
-        place=("in the rain", "on a rainy day", "during a downpour"),
-        short=("rain", "raining", "add rain", "it is raining", "let it rain", "downpour", "it should rain"),
-        held_out=("I want to see rain falling", "rain please", "could you add some rain?", "pouring rain"),
+        give=("rain", "falling rain", "rain drops"),
+        place=("in the rain", "on a rainy day"),
+        short=("rain", "raining", "add rain", "it is raining", "let it rain", "it should rain"),
+        held_out=("I want to see rain falling", "rain please", "could you add some rain?", "raindrops are falling"),
+        adjectives=("rainy",),
+        nouns=(
+            "rain",
+            "rainfall",
+        ),
+        slightly=(
+            "light rain",
+            "add light rain",
+            "a drizzle",
+        ),
+        heavily=(
+            "heavy rain",
+            "add heavy rain",
+            "a downpour",
+            "a rainstorm",
+            "pouring rain",
+        ),
+        effect="rain",
     ),
 }

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from sana_streaming.codec import VideoCodec
-from sana_streaming.eval.edits import psnr, reconstruct
+from sana_streaming.eval.edits import reconstruct
+from sana_streaming.metrics import psnr
 
 
 def measure_codec(codec: VideoCodec, sources: dict[str, list[Tensor]]) -> dict[str, float]:

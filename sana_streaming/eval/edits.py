@@ -1,107 +1,69 @@
-"""How near a model comes to the true edit: held-out photos and real clips, held-out phrasings, chunk by chunk.
+"""Edit many clips at once, chunk by chunk as a session does, and what to compare the result with."""
 
-The whole-frame edits are filters, so that every source has one true result. Reported beside it: the unedited source,
-which a model must beat, and the truth sent through the codec, which no model can beat by much.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from sana_streaming.codec import VideoCodec
-from sana_streaming.config import ModelConfig
-from sana_streaming.data.bank import Bank, Prompts
 from sana_streaming.data.edits import EDITS
-from sana_streaming.data.scenes import render_sources
+from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import sampling
-from sana_streaming.model.dit import DiT
-from sana_streaming.stream.editor import edit_clip, to_signed, to_uint8
+from sana_streaming.metrics import psnr
+from sana_streaming.model.dit import TextContext
+from sana_streaming.stream.editor import Editor, edit_chunk, init_state, to_signed, to_uint8
+
+__all__ = ["at_size", "bounds", "edit", "frames_of", "psnr", "reconstruct", "stream", "true_edit"]
+
+CODED_AT_ONCE = 8  # whole clips
 
 
-@dataclass(frozen=True)
-class Score:
-    """Means over clips, in decibels of PSNR to the true edit, 8-bit RGB."""
-
-    edit: str
-    material: str  # photos: camera moves over held-out photos, with cut-outs; clips: held-out real video
-    steps: int
-    edited: float
-    unedited: float
-    codec: float  # of the truth after encoding and decoding
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One frame of each kind, RGB uint8 [H, W, 3], from the end of a clip."""
-
-    edit: str
-    source: Tensor
-    truth: Tensor
-    edited: Tensor
+def bounds(editor: Editor, frames: int) -> list[int]:
+    """The first frame of every chunk, and the end. ValueError if whole chunks do not fill that many frames."""
+    sampler, codec = editor.config.sampler, editor.codec
+    edges = [0, codec.frames_of(sampler.first_chunk, first=True)]
+    while edges[-1] < frames:
+        edges.append(edges[-1] + codec.frames_of(sampler.chunk, first=False))
+    if edges[-1] != frames:
+        raise ValueError(f"frames: expected whole chunks, {edges[-2]} or {edges[-1]}, got {frames}")
+    return edges
 
 
-def held_out_sources(bank: Bank, size: int, frames: int, photos: int, seed: int) -> dict[str, list[Tensor]]:
-    """By material, batches of source clips, RGB uint8 [B, F, H, W, 3]; real clips keep their aspect."""
-    generator = torch.Generator(bank.device).manual_seed(seed)
-    rendered = render_sources(bank, photos, frames, size, size, generator)
-    clips = [at_size(clip[:frames], size)[None] for clip in bank.clips if len(clip) >= frames]
-    return {"photos": [frames_of(rendered)], "clips": clips}
+def stream(editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: int, seed: int = 0) -> Iterator[Tensor]:
+    """New streams side by side: the frames of each chunk, RGB uint8 [B, F, H, W, 3] -> the same, edited."""
+    state, noise, how = None, Generator().manual_seed(seed), sampling(editor.config.sampler, steps)
+    for frames in pieces:
+        if state is None:
+            state = init_state(editor.codec, editor.dit, len(frames), frames.shape[2], frames.shape[3])
+        edited, state = edit_chunk(editor.codec, editor.dit, frames, text, state, noise, how)
+        yield edited
 
 
-def measure(
-    config: ModelConfig,
-    dit: DiT,
-    codec: VideoCodec,
-    prompts: Prompts,
-    sources: dict[str, list[Tensor]],
-    steps: Sequence[int],
-    names: Sequence[str] = tuple(EDITS),
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[Score], list[Sample]]:
-    """Every edit on every material with every number of steps; a sample for each edit and batch of sources."""
-    scores, samples = [], []
-    for done, name in enumerate(names):
-        on_progress(done, len(names))
-        for material, batches in sources.items():
-            results: dict[int, list[tuple[float, float, float]]] = {n: [] for n in steps}
-            for i, source in enumerate(batches):
-                truth, edited = true_edit(name, source), source
-                through_codec = reconstruct(codec, truth)
-                phrases = [EDITS[name].held_out[(i + j) % len(EDITS[name].held_out)] for j in range(len(source))]
-                text = dit.encode_text(*prompts(phrases))
-                for n in steps:
-                    noise = torch.Generator().manual_seed(0)
-                    edited = edit_clip(
-                        codec, dit, source, text, noise, sampling(config.sampler, n), config.sampler.chunk
-                    )
-                    values = (psnr(video, truth) for video in (edited, source, through_codec))
-                    results[n] += list(zip(*(v.tolist() for v in values), strict=True))
-                samples.append(Sample(name, *(video[0, -1].cpu() for video in (source, truth, edited))))
-            for n, rows in results.items():
-                means = (sum(column) / len(rows) for column in zip(*rows, strict=True))
-                scores.append(Score(name, material, n, *means))
-    return scores, samples
-
-
-def true_edit(name: str, source: Tensor) -> Tensor:
-    """RGB uint8 [B, F, H, W, 3] -> the same"""
-    video = source.permute(0, 1, 4, 2, 3).float() / 255
-    return frames_of(EDITS[name].apply(video, torch.Generator().manual_seed(0)))
+def edit(editor: Editor, source: Tensor, phrases: Sequence[str], prompts: Prompts, steps: int) -> Tensor:
+    """Whole clips, RGB uint8 [B, F, H, W, 3], each by an instruction of its own."""
+    text = editor.dit.encode_text(*prompts(phrases))
+    pieces = (source[:, start:end] for start, end in pairwise(bounds(editor, source.shape[1])))
+    return torch.cat(list(stream(editor, pieces, text, steps)), dim=1)
 
 
 def reconstruct(codec: VideoCodec, video: Tensor) -> Tensor:
     """RGB uint8 [B, F, H, W, 3] through the codec"""
-    latents, _ = codec.encode(to_signed(video), codec.init_encoder(len(video)))
-    return to_uint8(codec.decode(latents, codec.init_decoder(len(video)))[0])
+    parts = []
+    for part in video.split(CODED_AT_ONCE):
+        latents, _ = codec.encode(to_signed(part), codec.init_encoder(len(part)))
+        parts.append(to_uint8(codec.decode(latents, codec.init_decoder(len(part)))[0]))
+    return torch.cat(parts)
 
 
-def psnr(video: Tensor, truth: Tensor) -> Tensor:
-    """Decibels for each clip [B] of two uint8 videos [B, ...]; at most 68, the error of rounding."""
-    error = (video.float() - truth.float()).square().flatten(1).mean(dim=1)
-    return 10 * torch.log10(255**2 / error.clamp_min(1e-2))
+def true_edit(name: str, source: Tensor, *degree: str) -> Tensor:
+    """A look or weather on RGB uint8 [B, F, H, W, 3] -> the same"""
+    apply = EDITS[name].apply
+    if apply is None:
+        raise ValueError(f"edit: expected a look or weather, got {name!r}")
+    video = source.permute(0, 1, 4, 2, 3).float() / 255
+    return frames_of(apply(video, Generator().manual_seed(0), *degree))
 
 
 def frames_of(video: Tensor) -> Tensor:

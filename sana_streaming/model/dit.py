@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sana_streaming.config import DiTConfig
 from sana_streaming.model.block import Block, BlockState
-from sana_streaming.model.embed import TextEmbedding, TimeEmbedding, modulate
+from sana_streaming.model.embed import PlaceEmbedding, TextEmbedding, TimeEmbedding, modulate
 from sana_streaming.model.rope import rotary
 
 
@@ -32,11 +32,15 @@ class DiTState:
     blocks: tuple[BlockState, ...]
 
 
+LOWEST_SIGMA = 0.1  # below it the velocity that leads to an estimate of the data is not scaled up any further
+
+
 class DiT(nn.Module):
     def __init__(self, config: DiTConfig):
         super().__init__()
         self.config = config
         self.input = nn.Linear(2 * config.latent_channels, config.dim)
+        self.place = PlaceEmbedding(config.dim) if config.coordinates else None
         self.time = TimeEmbedding(config.dim)
         self.text = TextEmbedding(config.text_dim, config.dim, config.attention_norm_eps)
         softmax = config.softmax_blocks
@@ -44,7 +48,7 @@ class DiT(nn.Module):
             Block(config, "softmax" if i in softmax else "gated_delta") for i in range(config.depth)
         )
         self.scale_shift_table = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
-        self.output = nn.Linear(config.dim, config.latent_channels)
+        self.output = nn.Linear(config.dim, config.latent_channels * (2 if config.blend else 1))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -74,7 +78,10 @@ class DiT(nn.Module):
         batch, _, *grid = x.shape
         tokens = torch.cat([x, source], dim=1).to(self.input.weight.dtype).permute(0, 2, 3, 4, 1)
         h = self.input(tokens)
-        embedding, modulation = self.time(self._levels(sigma, batch, x.device))
+        if self.place is not None:
+            h = h + self.place(grid[1], grid[2])
+        levels = self._levels(sigma, batch, x.device)
+        embedding, modulation = self.time(levels)
         turn = rotary(state.position, (grid[0], grid[1], grid[2]), self.config.head_dim, self.config.rope_theta)
 
         after = []
@@ -84,8 +91,16 @@ class DiT(nn.Module):
 
         table = (self.scale_shift_table + embedding[:, :, None])[:, :, None, None].to(h.dtype)
         shift, scale = table.unbind(-2)
-        velocity = self.output(modulate(h, shift, scale, self.config.norm_eps))
-        return velocity.permute(0, 4, 1, 2, 3).to(x.dtype), DiTState(state.position + grid[0], tuple(after))
+        output = self.output(modulate(h, shift, scale, self.config.norm_eps)).permute(0, 4, 1, 2, 3)
+        velocity = self._blended(output, x, source, levels) if self.config.blend else output
+        return velocity.to(x.dtype), DiTState(state.position + grid[0], tuple(after))
+
+    def _blended(self, output: Tensor, x: Tensor, source: Tensor, levels: Tensor) -> Tensor:
+        """The velocity that leads from x to the blend of source and the model's own picture. A gate for each channel of
+        each token lets what an edit leaves alone pass exactly, noise and all layers notwithstanding."""
+        own, gate = output.float().chunk(2, dim=1)  # float32: the difference to x is divided by sigma
+        estimate = torch.lerp(source.float(), own, gate.sigmoid())
+        return (x.float() - estimate) / levels.clamp_min(LOWEST_SIGMA).float()[:, None, :, None, None]
 
     def _levels(self, sigma: float | Tensor, batch: int, device: torch.device) -> Tensor:
         """Any accepted form of sigma -> [B, T or 1], float64: the timestep is truncated to an integer."""

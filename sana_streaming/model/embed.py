@@ -49,6 +49,30 @@ class TextEmbedding(nn.Module):
         return self.norm(self.fc2(F.gelu(self.fc1(tokens), approximate="tanh")))
 
 
+class PlaceEmbedding(nn.Module):
+    """Where in the picture a token lies -> the width of the model. For small models, whose few layers would need many
+    of their steps to tell it from the borders."""
+
+    OCTAVES = 3
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.linear = nn.Linear(2 * (1 + 2 * self.OCTAVES), dim, bias=False)
+
+    def forward(self, height: int, width: int) -> Tensor:
+        """-> [H, W, D], of coordinates from -1 to 1 at the borders and their sines and cosines"""
+        weight = self.linear.weight
+        y, x = ((torch.arange(n, device=weight.device) * 2 + 1) / n - 1 for n in (height, width))
+        rows, columns = (self._waves(p) for p in (y, x))
+        places = torch.cat([rows[:, None].expand(-1, width, -1), columns.expand(height, -1, -1)], dim=-1)
+        return self.linear(places.to(weight.dtype))
+
+    def _waves(self, p: Tensor) -> Tensor:
+        """[n] -> [n, 1 + 2 * OCTAVES]"""
+        angles = math.pi * p[:, None] * 2.0 ** torch.arange(self.OCTAVES, device=p.device)
+        return torch.cat([p[:, None], angles.sin(), angles.cos()], dim=-1)
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
     """Layer norm without parameters, then scale and shift: x [B, T, H, W, D], shift and scale [B, T or 1, 1, 1, D]."""
     return F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale) + shift

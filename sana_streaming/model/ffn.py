@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sana_streaming.config import DiTConfig
+from sana_streaming.ops.glu_conv import glu_conv
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, state: FeedForwardState) -> tuple[Tensor, FeedForwardState]:
         """x [B, T, H, W, D] and the state before this chunk -> y [B, T, H, W, D] and the state after it."""
-        hidden = F.silu(self.up(x)).flatten(0, 1).permute(0, 3, 1, 2)  # channels-last memory, so that nothing is copied
-        value, gate = self.depthwise(hidden).permute(0, 2, 3, 1).unflatten(0, x.shape[:2]).chunk(2, dim=-1)
-        u = self.down(value * F.silu(gate))
+        assert self.depthwise.bias is not None
+        gated = glu_conv(self.up(x).flatten(0, 1), self.depthwise.weight, self.depthwise.bias)
+        u = self.down(gated.unflatten(0, x.shape[:2]))
 
         after = torch.zeros_like(u[:, :1])  # the frame after the chunk is not there yet
         frames = torch.cat([state.last[:, None], u, after], dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sana_streaming import checkpoint
 from sana_streaming.codec import VideoCodec
-from sana_streaming.config import ModelConfig
+from sana_streaming.config import ModelConfig, TaughtEdit
 from sana_streaming.diffusion.flow import Sampling, sampling
 from sana_streaming.diffusion.sampler import sample_chunk
 from sana_streaming.model.dit import DiT, DiTState, TextContext
@@ -127,6 +127,11 @@ class Editor:
     def stride(self) -> int:
         """Height and width of frames must be multiples of this many pixels."""
         return self.config.codec.stride
+
+    @property
+    def edits(self) -> dict[str, TaughtEdit]:
+        """What the model was taught, by name; empty for a model that came without a list."""
+        return self.config.edits
 
     def prompt(self, text: str) -> TextContext:
         """What the transformer reads of an instruction. ValueError if it is empty."""

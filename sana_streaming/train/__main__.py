@@ -1,4 +1,8 @@
-"""python -m sana_streaming.train RECIPE.json --pack PACK --out OUT: train one stage from its recipe."""
+"""python -m sana_streaming.train RECIPE.json --pack PACK --out OUT: train one stage from its recipe.
+
+On several GPUs: torchrun --standalone --nproc-per-node N -m sana_streaming.train ...; every process takes a batch of
+its own, and they step together.
+"""
 
 import argparse
 import importlib
@@ -11,6 +15,7 @@ from typing import Any
 import torch
 
 from sana_streaming.config import from_dict, to_dict
+from sana_streaming.train import parallel
 from sana_streaming.train.loop import LoopConfig, train
 
 STAGES = {
@@ -72,13 +77,14 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="e.g. loop.lr=5e-4")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
+    device = parallel.start(torch.device(args.device))
 
     values = json.loads(args.recipe.read_text())
     tiny = values.get("tiny", {}) if args.tiny else {}
     for name, value in [*tiny.items(), *map(parse_override, args.set)]:
         apply_override(values, name, value)
     recipe = from_dict(Recipe, values)
-    cls, device = load_stage(recipe.stage), torch.device(args.device)
+    cls = load_stage(recipe.stage)
     config = from_dict(cls.config_type, recipe.config)
     args.out.mkdir(parents=True, exist_ok=True)
     resolved = to_dict(recipe) | {"config": to_dict(config)}
@@ -89,10 +95,12 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     torch.manual_seed(recipe.seed)
     stage = cls(config, args.pack, device, recipe.seed)
     minutes = None if args.steps is not None else args.minutes or recipe.minutes
-    return train(
+    metrics = train(
         stage, args.out, recipe.loop, device=device, seed=recipe.seed, steps=args.steps, minutes=minutes,
         started=started, init=args.init, resume=args.resume, pause_after=args.pause_after,
     )  # fmt: skip
+    parallel.stop()
+    return metrics
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sana_streaming.train import parallel
 from sana_streaming.train.images import write_png
-from sana_streaming.train.optim import MasterAdamW
+from sana_streaming.train.optim import MasterOptimizer
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class LoopConfig:
     warmup_steps: int = 100
     betas: tuple[float, ...] = (0.9, 0.95)
     weight_decay: float = 0.01
+    muon: str = ""  # matrices whose names hold this are moved by Muon, all else by AdamW
     clip: float = 1.0  # norm of the gradient
-    skips: int = 10  # steps that may be left out because their loss or gradient was not finite
+    skips: int = 10  # steps that may be left out because their gradient was not finite
     average: float = 0.999  # decay per step of the averaged weights
     log_every: float = 5.0
     validate_every: float = 120.0
@@ -48,8 +50,9 @@ class Stage(Protocol):
     config_type: type
     modules: Mapping[str, nn.Module]  # trained and exported, on the device, in the precision in which they run
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The loss of one batch and its parts, to be logged (detached tensors, so that nothing waits for them).
+    def backward(self, step: int, generator: torch.Generator) -> dict[str, Tensor | float]:
+        """Add the gradient of one batch's loss to the parameters' -> the loss and its parts, to be logged (detached
+        tensors, so that nothing waits for them).
 
         A part called "clips", the size of the batch, is told as a rate.
         """
@@ -102,8 +105,11 @@ def train(
         raise ValueError(f"expected either steps or minutes, got steps={steps}, minutes={minutes}")
     out.mkdir(parents=True, exist_ok=True)
     started = clock() if started is None else started
-    optimizer = MasterAdamW(trained(stage.modules), config.betas, config.weight_decay, config.clip, config.average)
-    generator = torch.Generator(device).manual_seed(seed)
+    leads = parallel.rank() == 0  # writes and tells; the others only train
+    optimizer = MasterOptimizer(
+        trained(stage.modules), config.betas, config.weight_decay, config.clip, config.average, config.muon
+    )
+    generator = torch.Generator(device).manual_seed(seed + 10**6 * parallel.rank())
     first, before = 0, 0.0
     if init is not None:
         weights = load_export(init)
@@ -116,41 +122,43 @@ def train(
     due = {"log": clock(), "validate": clock(), "checkpoint": clock(), "export": clock()}
 
     def is_due(name: str, every: float) -> bool:
-        if not every or clock() - due[name] < every:
+        if not leads or not every or clock() - due[name] < every:
             return False
         due[name] = clock()
         return True
 
     step = first
     while True:
-        elapsed = before + clock() - started
+        elapsed = parallel.from_first(before + clock() - started)
         if step >= steps if steps is not None else elapsed >= budget:  # type: ignore[operator]
             break
-        if pause_after is not None and clock() - started >= pause_after * 60:
-            _save_checkpoint(out, stage, optimizer, generator, step, before + clock() - started)
-            _export(stage, optimizer, out, config)
+        if pause_after is not None and elapsed - before >= pause_after * 60:
+            if leads:
+                _save_checkpoint(out, stage, optimizer, generator, step, elapsed)
+                _export(stage, optimizer, out, config)
             return {}
         progress = step / steps if steps is not None else elapsed / budget  # type: ignore[operator]
         lr = learning_rate(config, step, progress)
-        loss, parts = stage.loss(step, generator)
-        loss.backward()
-        norm = optimizer.step(loss, lr)
-        meter.add({"loss": loss.detach(), **parts, "grad": norm})
+        parts = stage.backward(step, generator)
+        norm = optimizer.step(lr)
+        meter.add({**parts, "grad": norm})
         step += 1
-        if is_due("log", config.log_every) or step == first + 1:
-            _stop_if_not_finite(optimizer, config, step, loss)
+        if is_due("log", config.log_every) or (leads and step == first + 1):
+            _stop_if_not_finite(optimizer, config, step)
             meter.write(step, lr, progress, elapsed)
         if is_due("validate", config.validate_every):
-            _stop_if_not_finite(optimizer, config, step, loss)
+            _stop_if_not_finite(optimizer, config, step)
             _validate(stage, optimizer, out, meter, step)
         if is_due("export", config.export_every):
-            _stop_if_not_finite(optimizer, config, step, loss)
+            _stop_if_not_finite(optimizer, config, step)
             _export(stage, optimizer, out, config)
         if is_due("checkpoint", config.checkpoint_every):
-            _stop_if_not_finite(optimizer, config, step, loss)
-            _save_checkpoint(out, stage, optimizer, generator, step, before + clock() - started)
+            _stop_if_not_finite(optimizer, config, step)
+            _save_checkpoint(out, stage, optimizer, generator, step, elapsed)
+    if not leads:
+        return {}
     if step > first:
-        _stop_if_not_finite(optimizer, config, step, loss)
+        _stop_if_not_finite(optimizer, config, step)
         meter.write(step, lr, 1.0, elapsed)
     if config.checkpoint_every:
         _save_checkpoint(out, stage, optimizer, generator, step, before + clock() - started)
@@ -163,15 +171,15 @@ def trained(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     return {f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters() if p.requires_grad}
 
 
-def _stop_if_not_finite(optimizer: MasterAdamW, config: LoopConfig, step: int, loss: Tensor) -> None:
+def _stop_if_not_finite(optimizer: MasterOptimizer, config: LoopConfig, step: int) -> None:
     if optimizer.skipped.item() > config.skips:
         raise FloatingPointError(
-            f"the loss or its gradient was not finite in {int(optimizer.skipped.item())} of the steps up to {step} "
-            f"(last loss {loss.item():.4g}), more than the {config.skips} allowed; those steps changed no weight"
+            f"the gradient was not finite in {int(optimizer.skipped.item())} of the steps up to {step}, "
+            f"more than the {config.skips} allowed; those steps changed no weight"
         )
 
 
-def _validate(stage: Stage, optimizer: MasterAdamW, out: Path, meter: "_Meter", step: int) -> dict[str, float]:
+def _validate(stage: Stage, optimizer: MasterOptimizer, out: Path, meter: "_Meter", step: int) -> dict[str, float]:
     with optimizer.averaged(), torch.no_grad():
         stage.measure()
         metrics, picture = stage.validate()
@@ -181,7 +189,7 @@ def _validate(stage: Stage, optimizer: MasterAdamW, out: Path, meter: "_Meter", 
     return metrics
 
 
-def _export(stage: Stage, optimizer: MasterAdamW, out: Path, config: LoopConfig) -> None:
+def _export(stage: Stage, optimizer: MasterOptimizer, out: Path, config: LoopConfig) -> None:
     with optimizer.averaged(), torch.no_grad():
         stage.measure()
         tensors = {f"{m}.{n}": t for m, module in stage.modules.items() for n, t in module.state_dict().items()}
@@ -264,7 +272,7 @@ def load_weights(modules: Mapping[str, nn.Module], weights: Mapping[str, Tensor]
 
 
 def _save_checkpoint(
-    out: Path, stage: Stage, optimizer: MasterAdamW, generator: torch.Generator, step: int, elapsed: float
+    out: Path, stage: Stage, optimizer: MasterOptimizer, generator: torch.Generator, step: int, elapsed: float
 ) -> None:
     state = {
         "step": step,
@@ -279,7 +287,9 @@ def _save_checkpoint(
     os.replace(out / "checkpoint.part", out / "checkpoint.pt")
 
 
-def _load_checkpoint(out: Path, stage: Stage, optimizer: MasterAdamW, generator: torch.Generator) -> tuple[int, float]:
+def _load_checkpoint(
+    out: Path, stage: Stage, optimizer: MasterOptimizer, generator: torch.Generator
+) -> tuple[int, float]:
     path = out / "checkpoint.pt"
     if not path.exists():
         raise ValueError(f"resume: expected {path}, got no such file")
@@ -287,7 +297,10 @@ def _load_checkpoint(out: Path, stage: Stage, optimizer: MasterAdamW, generator:
     for name, module in stage.modules.items():
         module.load_state_dict(state["modules"][name])
     optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"])
+    if parallel.rank() == 0:
+        generator.set_state(state["generator"])
+    else:  # the checkpoint is the first process's; the others must not draw the same clips
+        generator.manual_seed(generator.initial_seed() + state["step"])
     torch.set_rng_state(state["torch_rng"])
     stage.load_state_dict(state["stage"])
     return state["step"], state["elapsed"]

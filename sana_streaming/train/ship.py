@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sana_streaming import checkpoint
-from sana_streaming.config import PRESETS
+from sana_streaming.config import PRESETS, TaughtEdit
 from sana_streaming.data.edits import EDITS
 from sana_streaming.train.loop import load_export
 
@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
-    config = replace(PRESETS[args.preset](), edits={name: edit.phrasings[0] for name, edit in EDITS.items()})
+    taught = {name: TaughtEdit(edit.kind, edit.example, edit.strong, edit.choices) for name, edit in EDITS.items()}
+    config = replace(PRESETS[args.preset](), edits=taught)
     weights = {name: _module(folder, name) for name, folder in (("dit", args.flow), ("codec", args.codec))}
     checkpoint.save(args.out, config, weights["dit"], weights["codec"])
     size = sum(path.stat().st_size for path in args.out.glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""A tiny pack made of random smooth pictures, discs and two short clips, so that no test needs the real assets."""
+"""A tiny pack made of random smooth pictures, discs and three short clips, so that no test needs the real assets."""
 
 import csv
 import json
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 cv2 = pytest.importorskip("cv2")
 
 from sana_streaming.data.bank import Bank, load_bank  # noqa: E402
-from sana_streaming.data.pack import pack, pack_prompts  # noqa: E402
+from sana_streaming.data.pack import pack  # noqa: E402
 
 PHOTOS = 24
-WORDS = ("make it rain", "sepia", "turn the video into a watercolor painting")
+NAMED_PHOTOS = ("294_volna", "045_panda")  # a place and an animal to cut out
+VOCABULARY = {"render3d_cat": "cat", "render3d_dog": "dog", "fluent3d_banana": "banana"}
+COLOURS = {"red": (40, 40, 230), "green": (40, 200, 40), "blue": (230, 40, 40)}  # blue, green, red
 
 
 def smooth_picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -47,8 +48,11 @@ def moving_clip(picture: np.ndarray, frames: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(np.roll(picture, t, axis=1)) for t in range(frames)]
 
 
-def fake_encoder(phrase: str) -> torch.Tensor:
-    return torch.full((len(phrase.split()) + 2, 4), float(len(phrase)))
+def fake_segmenter(picture: np.ndarray) -> np.ndarray:
+    """A person like an egg on the lower edge."""
+    mask = np.zeros(picture.shape[:2], np.float32)
+    h, w = mask.shape
+    return np.asarray(cv2.ellipse(mask, (w // 2, h), (w // 4, 2 * h // 3), 0, 0, 360, 1.0, -1))
 
 
 @pytest.fixture(scope="session")
@@ -63,21 +67,28 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(root / "photos" / f"{i:03}_photo.jpg"), smooth_picture(rng, *size))
         kind = "unclear" if i == 0 else "unsplash-in-MIT-package" if i == 1 else "permissive"
         photos.append({"file": f"{i:03}_photo.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": kind})
+    for name in NAMED_PHOTOS:
+        cv2.imwrite(str(root / "photos" / f"{name}.jpg"), smooth_picture(rng, 100, 150))
+        photos.append({"file": f"{name}.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"})
     write_csv(root / "photos" / "licences.csv", photos)
     sprites = []
-    for i in range(30):
+    names = {f"disc_{i}": f"disc{i // 2}" for i in range(30)} | VOCABULARY
+    for i, (stem, name) in enumerate(names.items()):
+        colour = list(COLOURS)[i % 3]
         stamp = np.zeros((128, 128, 4), np.uint8)
-        cv2.circle(stamp, (64, 64), 50, (*rng.integers(0, 256, 3).tolist(), 255), -1)
-        cv2.imwrite(str(root / "sprites" / f"disc_{i}.png"), stamp)
-        sprites.append({"file": f"disc_{i}.png", "name": f"disc {i // 2}", "licence": "CC0-1.0"})
+        cv2.circle(stamp, (64, 64), 50, (*COLOURS[colour], 255), -1)
+        cv2.imwrite(str(root / "sprites" / f"{stem}.png"), stamp)
+        row = {"file": f"{stem}.png", "name": name, "licence": "CC0-1.0", "main_colour": colour, "category": "objects"}
+        sprites.append(row)
     write_csv(root / "sprites" / "names.csv", sprites)
     first, second = smooth_picture(rng, 96, 128), 255 - smooth_picture(rng, 96, 128) // 4
     write_clip(root / "videos" / "street.mp4", moving_clip(first, 10) + moving_clip(second, 8))
     write_clip(root / "videos" / "hand_box.mp4", moving_clip(second, 12))
+    write_clip(root / "videos" / "webcam_talk_b.mp4", moving_clip(smooth_picture(rng, 96, 128), 18))
     blank = {"start_s": 0, "duration_s": 1}
     write_csv(
         root / "videos" / "licences.csv",
-        [{"file": name, "credit": "nobody", **blank} for name in ("street.mp4", "hand_box.mp4")],
+        [{"file": name, "credit": "nobody", **blank} for name in ("street.mp4", "hand_box.mp4", "webcam_talk_b.mp4")],
     )
     return root
 
@@ -85,8 +96,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pack")
-    pack(assets, out, prompts=False)
-    pack_prompts(WORDS, fake_encoder, out)
+    pack(assets, out, fake_segmenter)
     return out
 
 

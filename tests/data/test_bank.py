@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from sana_streaming.data.bank import Bank, load_bank, shot_bounds
-
-WORDS = ("make it rain", "sepia")
+from sana_streaming.data.bank import Bank, load_bank, shot_bounds, spans
+from sana_streaming.data.vocabulary import DRAWN
 
 
 def test_splits_share_nothing(packed: Path, bank: Bank):
@@ -21,7 +20,7 @@ def test_splits_share_nothing(packed: Path, bank: Bank):
 
 
 def test_a_clip_is_parted_at_its_cut(bank: Bank):
-    assert [len(clip) for clip in bank.clips] == [10, 8]
+    assert [len(clip) for clip in bank.scenery] == [10, 8]
     assert all(clip.dtype == torch.uint8 and clip.shape[1:] == (3, 96, 128) for clip in bank.clips)
 
 
@@ -39,19 +38,44 @@ def test_the_film_is_read_in_its_spans_and_up_to_its_limit(packed_with_film: Pat
     assert frames("train", limit=0) == 0
 
 
-def test_prompts_come_back_padded_and_masked(bank: Bank):
-    assert bank.prompts is not None
-    states, mask = bank.prompts([WORDS[1], WORDS[0]])
-    assert states.shape == (2, 5, 4)
-    assert mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
-    assert states[0, :3].unique().item() == len(WORDS[1])
-    assert states[0, 3:].abs().max() == 0
+def test_both_splits_have_the_same_vocabulary(packed: Path, bank: Bank):
+    held_out = load_bank(packed, "val", threads=2)
+    assert bank.objects == held_out.objects == ("cat", "dog", "banana")
+    assert bank.places == held_out.places == ("beach", *DRAWN)
+    assert torch.equal(bank.object_pictures, held_out.object_pictures)
+    assert torch.equal(bank.place_pictures, held_out.place_pictures)
+    assert bank.place_pictures.flatten(1).float().std(1)[0] > 5
 
 
-def test_unknown_phrases_and_splits_are_refused(packed: Path, bank: Bank):
-    assert bank.prompts is not None
-    with pytest.raises(ValueError, match="expected phrases of the pack"):
-        bank.prompts(["make me a sandwich"])
+def test_people_stand_on_the_lower_edge(bank: Bank):
+    assert bank.people.shape == (1, 4, 320, 320)
+    assert bank.people[0, 3, -1].max() > 200
+    assert bank.people[0, 3, 0].max() == 0
+    top, bottom = bank.people_spans[0]
+    assert 0.3 < top < 0.9
+    assert bottom == 1
+
+
+def test_a_talk_has_a_mask_for_each_frame(bank: Bank):
+    (talk,) = bank.talks
+    assert len(talk.frames) == len(talk.masks) == 18
+    assert talk.masks[:, :, -1, talk.masks.shape[-1] // 2].min() > 200
+    assert talk.masks[:, :, 0, 0].max() < 20
+    assert len(bank.clips) == len(bank.scenery) + 1
+
+
+def test_every_cut_out_of_a_name_is_found(bank: Bank):
+    assert sum(map(len, bank.sprites_of.values())) == len(bank.sprites)
+    assert all(bank.sprite_names[i] == name for name, found in bank.sprites_of.items() for i in found)
+
+
+def test_spans_find_the_first_and_the_last_row():
+    cutouts = torch.zeros(2, 4, 20, 20, dtype=torch.uint8)
+    cutouts[0, 3, 5:15, 7] = 255
+    assert torch.allclose(spans(cutouts)[0], torch.tensor([0.25, 0.75]))
+
+
+def test_unknown_splits_and_folders_are_refused(packed: Path):
     with pytest.raises(ValueError, match="split: expected one of"):
         load_bank(packed, "test")
     with pytest.raises(ValueError, match=r"index\.json"):

@@ -6,6 +6,7 @@ from torch import Generator
 
 from sana_streaming.data import scenes
 from sana_streaming.data.bank import Bank
+from sana_streaming.data.layers import paint
 from sana_streaming.data.motion import eased, speed_limited, waves
 
 
@@ -53,7 +54,7 @@ def test_resting_cameras_rest_and_moving_ones_move_smoothly(bank: Bank):
 
 def test_a_short_shot_is_played_to_and_fro(bank: Bank):
     shot = bank.clips[0]
-    longer = scenes._to_and_fro(shot, 27)
+    longer = scenes.to_and_fro(shot, 27)
     assert len(longer) == 27
     assert torch.equal(longer[10], shot[8])
     assert torch.equal(longer[18:28], shot[:9])
@@ -61,8 +62,11 @@ def test_a_short_shot_is_played_to_and_fro(bank: Bank):
 
 def test_sprites_cover_a_part_of_the_picture_only(bank: Bank):
     grey = torch.full((6, 4, 3, 64, 96), 0.5)
-    changed = (scenes.add_sprites(grey, bank, seeded(5)) - grey).abs().amax(2) > 0.02
-    assert 0.005 < changed.float().mean() < 0.5
+    layer = scenes.sprites(bank, torch.tensor([0, 1, 4]), 4, 64, 96, seeded(5))
+    changed = (paint(grey, [layer]) - grey).abs().amax(2) > 0.02
+    assert 0.005 < changed[[0, 1, 4]].float().mean() < 0.5
+    assert not changed[[2, 3, 5]].any()
+    assert grey.unique().item() == 0.5
 
 
 @pytest.mark.parametrize("draw", scenes.GRAPHICS, ids=lambda draw: draw.__name__)

@@ -65,12 +65,11 @@ def test_loss_falls_and_its_parts_are_told() -> None:
     adam = torch.optim.Adam(s.codec.parameters(), 3e-3)
     errors = []
     for step in range(100):
-        loss, parts = s.loss(step, generator)
         adam.zero_grad()
-        loss.backward()
+        parts = s.backward(step, generator)
         adam.step()
         errors.append(float(parts["l1"]))
-        assert parts.keys() == {"l1", "mse", "motion", "edges", "spread", "clips"}
+        assert parts.keys() == {"loss", "l1", "mse", "motion", "edges", "spread", "clips"}
     assert sum(errors[-20:]) / 20 < 0.6 * sum(errors[:5]) / 5
     assert all(p.grad is not None for p in s.codec.parameters())
 
@@ -78,7 +77,7 @@ def test_loss_falls_and_its_parts_are_told() -> None:
 def test_sizes_change_the_number_of_clips_and_every_clip_is_used_as_often() -> None:
     config = dataclasses.replace(TINY, first_size_share=0.0, sizes=((32, 32), (16, 32)))
     s = stage(config)
-    s.loss(0, torch.Generator().manual_seed(0))
+    s.backward(0, torch.Generator().manual_seed(0))
     assert s.rendered.shape == (16, 8, 3, 16, 32)
     used = torch.tensor(s.order).flatten()
     assert len(used) == 2 * 16 - 8

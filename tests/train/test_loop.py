@@ -14,7 +14,7 @@ from sana_streaming.config import from_dict
 from sana_streaming.train.__main__ import Recipe, apply_override, load_stage, parse_override
 from sana_streaming.train.images import grid, write_png
 from sana_streaming.train.loop import LoopConfig, learning_rate, load_export, load_weights, save_export, train, trained
-from sana_streaming.train.optim import MasterAdamW
+from sana_streaming.train.optim import MasterOptimizer
 
 CPU = torch.device("cpu")
 QUIET = LoopConfig(lr=0.05, warmup_steps=5, validate_every=0, export_every=0, closing=0, average=0.9)
@@ -29,13 +29,14 @@ class ToyStage:
         self.bad_step, self.measured = bad_step, 0
         self.truth = torch.arange(8.0).view(4, 2) / 8
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def backward(self, step: int, generator: torch.Generator) -> dict[str, Tensor | float]:
         x = torch.randn(16, 4, generator=generator)
         y = self.model(x.to(self.model.weight.dtype)).float()
         loss = (y - x @ self.truth).square().mean()
         if step == self.bad_step:
             loss = loss * float("nan")
-        return loss, {"mse": loss.detach(), "constant": 1.0}
+        loss.backward()
+        return {"loss": loss.detach(), "mse": loss.detach(), "constant": 1.0}
 
     def measure(self) -> None:
         self.measured += 1
@@ -148,8 +149,8 @@ def test_a_paused_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_been() -> None:
-    def optimizer(model: nn.Linear) -> MasterAdamW:
-        return MasterAdamW(trained({"m": model}), average=0.5)
+    def optimizer(model: nn.Linear) -> MasterOptimizer:
+        return MasterOptimizer(trained({"m": model}), average=0.5)
 
     torch.manual_seed(1)
     a, b = nn.Linear(3, 3), nn.Linear(3, 3)
@@ -161,7 +162,7 @@ def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_been() 
         for factor in factors:
             loss = model(x).square().mean() * factor
             loss.backward()
-            opt.step(loss, 0.01)
+            opt.step(0.01)
     assert one.skipped.item() == 0
     assert two.skipped.item() == 1
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
@@ -170,23 +171,23 @@ def test_a_bad_step_changes_nothing_and_the_next_one_is_as_if_it_had_not_been() 
 
 def test_masters_see_updates_that_bfloat16_cannot() -> None:
     p = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
-    opt = MasterAdamW({"p": p}, weight_decay=0.0)
+    opt = MasterOptimizer({"p": p}, weight_decay=0.0)
     for _ in range(20):
         loss = p.float().sum()
         loss.backward()
-        opt.step(loss, 1e-4)
+        opt.step(1e-4)
     torch.testing.assert_close(opt.masters["p"].detach(), torch.full((4,), 1 - 20e-4), atol=1e-5, rtol=0)
     assert torch.equal(p.detach(), opt.masters["p"].detach().bfloat16())
 
 
 def test_averages_follow_and_are_put_in_and_taken_out() -> None:
     p = nn.Parameter(torch.zeros(1, 1))
-    opt = MasterAdamW({"p": p}, weight_decay=0.0, average=0.5)
+    opt = MasterOptimizer({"p": p}, weight_decay=0.0, average=0.5)
     expected, decays = torch.zeros(1, 1), (1 / 11, 2 / 12, 3 / 13)
     for decay in decays:
         loss = p.sum()
         loss.backward()
-        opt.step(loss, 0.1)
+        opt.step(0.1)
         expected = decay * expected + (1 - decay) * p.detach()
     torch.testing.assert_close(opt.averages["p"], expected, atol=1e-6, rtol=0)
     now = p.detach().clone()
@@ -197,11 +198,44 @@ def test_averages_follow_and_are_put_in_and_taken_out() -> None:
 
 def test_gradients_are_clipped_and_their_norm_told() -> None:
     p = nn.Parameter(torch.zeros(2))
-    opt = MasterAdamW({"p": p}, clip=1.0)
+    opt = MasterOptimizer({"p": p}, clip=1.0)
     loss = (p * torch.tensor([30.0, 40.0])).sum()
     loss.backward()
-    assert opt.step(loss, 0.0).item() == pytest.approx(50.0)
+    assert opt.step(0.0).item() == pytest.approx(50.0)
     torch.testing.assert_close(opt.masters["p"].grad, torch.tensor([0.6, 0.8]), atol=1e-5, rtol=0)
+
+
+def test_muon_steps_are_orthogonal_and_as_large_as_those_of_adamw() -> None:
+    tall, other = nn.Parameter(torch.zeros(48, 24)), nn.Parameter(torch.zeros(48, 24))
+    opt = MasterOptimizer({"block.w": tall, "w": other}, weight_decay=0.0, clip=1e9, muon="block")
+    assert list(opt.momenta) == ["block.w"]
+    target = torch.randn(48, 24, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.01, 1, 24)
+    ((tall - target).square().sum() + (other - target).square().sum()).backward()
+    opt.step(0.1)
+    values = torch.linalg.svdvals(tall.detach())
+    assert values.max() < 2 * values.min()  # although the gradient's directions differ a hundredfold
+    assert tall.square().mean().sqrt().item() == pytest.approx(0.1 * 0.2 * (24 / 24) ** 0.5, rel=0.3)
+
+
+def test_a_bad_step_leaves_muon_where_it_was() -> None:
+    p = nn.Parameter(torch.ones(32, 32))
+    opt = MasterOptimizer({"block.w": p, "b": nn.Parameter(torch.ones(3))}, muon="block")
+    (p.sum() * float("inf")).backward()
+    opt.step(0.1)
+    assert torch.equal(p.detach(), torch.ones(32, 32))
+    assert torch.isfinite(opt.momenta["block.w"]).all()
+    assert opt.skipped.item() == 1
+
+
+def test_gradients_stay_in_the_same_memory() -> None:
+    p = nn.Parameter(torch.ones(3))
+    opt = MasterOptimizer({"p": p})
+    kept = p.grad
+    p.sum().backward()
+    opt.step(0.1)
+    assert p.grad is kept
+    assert kept is not None
+    assert not kept.any()
 
 
 def test_exports_in_parts_come_back_whole(tmp_path: Path) -> None:
@@ -226,9 +260,11 @@ def test_missing_parts_and_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected 1 files"):
         load_export(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"toy\.bias"):
-        MasterAdamW(trained(ToyStage().modules)).start_from({"toy.weight": torch.zeros(2, 4)})
+        MasterOptimizer(trained(ToyStage().modules)).start_from({"toy.weight": torch.zeros(2, 4)})
     with pytest.raises(ValueError, match="expected shape"):
-        MasterAdamW(trained(ToyStage().modules)).start_from({"toy.weight": torch.zeros(3), "toy.bias": torch.zeros(2)})
+        MasterOptimizer(trained(ToyStage().modules)).start_from(
+            {"toy.weight": torch.zeros(3), "toy.bias": torch.zeros(2)}
+        )
 
 
 def test_frozen_parameters_are_left_out_and_buffers_exported(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from sana_streaming.codec.nano import NanoCodec
 from sana_streaming.config import nano
 from sana_streaming.data.bank import Bank, load_bank
-from sana_streaming.data.pairs import render_batch
+from sana_streaming.data.batch import render_batch
 from sana_streaming.data.scenes import photo_clips, video_clip
 from sana_streaming.train.images import grid
 from sana_streaming.train.principal import start_from_principal_components
@@ -64,7 +64,7 @@ class CodecStage:
         self.codec = codec.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.modules = {"codec": self.codec}
 
-    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def backward(self, step: int, generator: torch.Generator) -> dict[str, Tensor | float]:
         rng = random.Random(f"{self.seed} {step}")
         if not self.order:
             self._render(rng, generator)
@@ -78,9 +78,10 @@ class CodecStage:
         c = self.config
         l1, mse, motion, edges, spread = parts
         loss = l1 + c.mse * mse + c.motion * motion + c.edges * edges + c.spread * spread
-        names = ("l1", "mse", "motion", "edges", "spread")
-        told: dict[str, Tensor | float] = {name: part.detach() for name, part in zip(names, parts, strict=True)}
-        return loss, told | {"clips": float(len(frames))}
+        loss.backward()
+        names = ("loss", "l1", "mse", "motion", "edges", "spread")
+        told: dict[str, Tensor | float] = {n: p.detach() for n, p in zip(names, (loss, *parts), strict=True)}
+        return told | {"clips": float(len(frames))}
 
     def _noise(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Noise for the features of frames, of a strength that differs from clip to clip -> [B, C, T, h, w]"""

@@ -2,15 +2,20 @@
 
 A clip is cut into chunks. Each chunk is denoised from a random noise level and reads the state that the chunks before
 it left; gradients flow through those commits. What is committed is, for some clips, the clean edit, for the others the
-model's own estimate, so that the model meets its own mistakes. After the first chunk the clock of each clip may jump
-ahead, so that short clips show every distance to the sink and to old memories that a long stream can have.
+model's own estimate, so that the model meets its own mistakes. After the first chunk the clock of some clips jumps
+ahead, so that short clips show every distance to the sink and to old memories that a long stream can have; and some
+clips are left as they are at first, as in a stream whose prompt changes.
+
+The error is that of the estimated data, in the metric of pixels (how much each direction of a latent cell changes the
+decoded picture), and weighs more where the instruction asks for a change.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,33 +24,58 @@ from torch.nn import functional as F
 from sana_streaming import config as presets
 from sana_streaming.codec import VideoCodec, build_codec
 from sana_streaming.data.bank import load_bank
+from sana_streaming.data.batch import Batch, render_batch
 from sana_streaming.data.edits import EDITS
-from sana_streaming.data.pairs import render_batch
+from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.state import map_state
 from sana_streaming.stream.editor import edit_clip, to_uint8
+from sana_streaming.text import load_encoder
 from sana_streaming.train.loop import load_export, load_weights
-from sana_streaming.train.stages.codec import psnr
+from sana_streaming.train.recorded import Recorded
+
+P = TypeVar("P")
+Layout = tuple[int, int, int, int]  # height, width, clips, latents
+UNCHANGED = "keep the video unchanged"  # the prompt before a change of prompts
 
 
 @dataclass(frozen=True)
 class FlowConfig:
     codec: str  # folder of the codec's export
-    clips: int = 64  # of 256x256; other sizes take as many as have the same number of pixels
-    latents: int = 4  # per clip
-    sizes: tuple[tuple[int, ...], ...] = ((256, 256), (256, 448), (448, 256))
-    size_shares: tuple[float, ...] = (0.7, 0.2, 0.1)
-    uses: int = 2  # how often rendered clips are trained on, each time with other chunks and noise
-    longest_chunk: int = 3
-    text_tokens: int = 24  # every instruction of the pack is shorter
-    pure_noise: float = 0.15  # share of clips that start from noise alone, where a chunk's sampling begins
-    own_past: float = 0.5  # share of clips whose past is the model's own estimate
-    longest_gap: int = 512  # latent frames that the clock may jump
-    compile: bool = True  # at the first size; other sizes run as they are
-    validation_clips: int = 2  # per edit
+    layouts: tuple[Layout, ...] = (
+        (256, 256, 64, 4), (256, 256, 64, 6), (256, 448, 36, 4), (448, 256, 36, 4), (128, 224, 144, 4),
+        (384, 384, 28, 4),
+    )  # fmt: skip
+    shares: tuple[float, ...] = (0.66, 0.1, 0.12, 0.04, 0.04, 0.04)  # how often each layout is drawn
+    plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the clip's end
+    plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)
+    uses: int = 3  # how often rendered clips are trained on, each time with other chunks and noise
+    text_tokens: int = 32  # every instruction of the data is shorter
+    pure_noise: float = 0.45  # share of chunks that start from noise alone, where sampling begins
+    lowest_level: float = 0.3  # no schedule of the preset goes lower
+    own_past: float = 0.6  # share of clips whose past is the model's own estimate
+    jumps: float = 0.3  # share of clips whose clock jumps
+    longest_jump: int = 512  # latent frames
+    prompt_changes: float = 0.1  # share of clips that stay as they are at first
+    outside: float = 0.2  # weight of what the instruction leaves alone, against 1 + this for what it changes
+    pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
+    compile: bool = True
+    record: bool = True  # as CUDA graphs, where there is a GPU
+    validation_clips: int = 4  # per edit
     film_frames: int | None = None
     preset: str = "nano"
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A rendered batch, as latents."""
+
+    source: Tensor  # [B, C, T, h, w], float32
+    target: Tensor  # [B, C, T, h, w], float32
+    weight: Tensor  # [B, T, h, w], mean 1 in every clip
+    phrases: tuple[str, ...]
+    weather: Tensor  # bool [B]: what is true depends on the edited past, not on the source alone
 
 
 class FlowStage:
@@ -58,75 +88,143 @@ class FlowStage:
         self.codec: VideoCodec = self._load_codec(Path(config.codec), dtype)
         self.dit = DiT(self.model.dit).to(device, dtype)
         self.modules: dict[str, nn.Module] = {"dit": self.dit}
-        if config.compile:
-            self._compile()
+        self.prompts = Prompts(load_encoder(self.model.text), device)
         self.bank = load_bank(pack, "train", device, film_frames=config.film_frames)
         self.held_out = load_bank(pack, "val", device, film_frames=config.film_frames)
-        self.plans = torch.Generator().manual_seed(seed)  # what decides shapes is drawn on the CPU
-        self.pairs: tuple[Tensor, Tensor, Sequence[str]] | None = None
+        if config.compile:
+            self._compile()
+        self.plans = torch.Generator().manual_seed(seed)  # what decides shapes: alike in all processes
+        self.metric = self._metric(torch.Generator(device).manual_seed(0))
+        self.clips: Clips | None = None
+        self.layout = config.layouts[0]
+        self.recorded: dict[tuple[int, ...], Recorded] = {}
+        records = config.record and device.type == "cuda"
+        self.pool = torch.cuda.graph_pool_handle() if records else None
 
-    def loss(self, step: int, generator: Generator) -> tuple[Tensor, dict[str, Tensor | float]]:
+    def backward(self, step: int, generator: Generator) -> dict[str, Tensor | float]:
         config = self.config
-        if step % config.uses == 0 or self.pairs is None:
-            self.pairs = self._render(generator)
-        source, target, phrases = self.pairs
-        clips = len(source)
-        assert self.bank.prompts is not None
-        text = self._of_one_length(self.dit.encode_text(*self.bank.prompts(phrases)))
-        state = self._first_state(source)
-        own = self._chance(config.own_past, clips, generator)
-        errors = []
-        bounds = self._plan()
-        for start, end in pairwise(bounds):
-            data, beside = target[:, :, start:end], source[:, :, start:end]
-            sigma = self._levels(clips, generator)
-            noise = torch.randn(data.shape, generator=generator, device=self.device)
-            level = sigma[:, None, None, None, None]
-            noisy = interpolate(data, noise, level)
-            velocity, _ = self.dit(noisy, sigma, state, source=beside, text=text)
-            errors.append((velocity - (noise - data)).square().mean(dim=(1, 3, 4)))  # [B, T]
+        if step % config.uses == 0 or self.clips is None:
+            self.layout = self._pick(config.layouts, config.shares)
+            self.clips = self._render(*self.layout, generator)
+        bounds = self._bounds(self._pick(config.plans, config.plan_shares), self.layout[3])
+        inputs = self._inputs(self.clips, bounds, generator)
+        key = (*self.layout, *bounds)
+        if key not in self.recorded:
+            parameters = list(self.dit.parameters())
+            self.recorded[key] = Recorded(partial(self._accumulate, bounds), inputs, parameters, self.pool)
+        loss, first_error, last_error = self.recorded[key](inputs)
+        told = {"loss": loss, "first": first_error, "last": last_error}
+        return {name: value.clone() for name, value in told.items()} | {"clips": float(len(inputs["source"]))}
+
+    def _inputs(self, clips: Clips, bounds: Sequence[int], generator: Generator) -> dict[str, Tensor]:
+        """All that a step's arithmetic reads, with everything random drawn."""
+        config, source = self.config, clips.source
+        batch, device = len(source), self.device
+        tokens, mask = self.prompts(clips.phrases, config.text_tokens)
+        before, before_mask = self.prompts([UNCHANGED], config.text_tokens)
+        changes = self._chance(config.prompt_changes, batch, generator) & ~clips.weather
+        jump = torch.randint(1, config.longest_jump + 1, (batch,), generator=generator, device=device)
+        jump = torch.where(self._chance(config.jumps, batch, generator), jump, 0)
+        noise = torch.randn(source.shape, generator=generator, device=device)
+        alike = self._chance(0.5, batch, generator)[:, None, None, None, None]  # as streams of some presets begin
+        return {
+            "source": source,
+            "target": clips.target,
+            "weight": clips.weight,
+            "tokens": tokens,
+            "mask": mask,
+            "first_tokens": torch.where(changes[:, None, None], before, tokens),
+            "first_mask": torch.where(changes[:, None], before_mask, mask),
+            "changes": changes,
+            "weather": clips.weather,
+            "jump": jump,
+            "own": self._chance(config.own_past, batch, generator),
+            "noise": self.model.sampler.temperature * torch.where(alike, noise[:, :, :1], noise),
+            "levels": torch.stack([self._levels(batch, generator) for _ in bounds[1:]], dim=1),
+        }
+
+    def _accumulate(
+        self,
+        bounds: Sequence[int],
+        source: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        tokens: Tensor,
+        mask: Tensor,
+        first_tokens: Tensor,
+        first_mask: Tensor,
+        changes: Tensor,
+        weather: Tensor,
+        jump: Tensor,
+        own: Tensor,
+        noise: Tensor,
+        levels: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the gradient of one batch -> the loss, and the mean error of the first and of the last latent frames."""
+        text, state, errors = self._text(tokens, mask), self._first_state(source), []
+        wide = (slice(None), None, None, None, None)
+        for i, (start, end) in enumerate(pairwise(bounds)):
+            data, beside, weigh = target[:, :, start:end], source[:, :, start:end], weight[:, start:end]
+            prompt = text
+            if i == 0:
+                data = torch.where(changes[wide], beside, data)
+                weigh = torch.where(changes[wide[:4]], 1.0, weigh)
+                prompt = self._text(first_tokens, first_mask)
+            sigma = levels[:, i]
+            noisy = interpolate(data, noise[:, :, start:end], sigma[wide])
+            velocity, _ = self.dit(noisy, sigma, state, source=beside, text=prompt)
+            estimate = noisy - sigma[wide] * velocity
+            error = weigh * self._error(estimate - data)
+            if i == 1:  # after a jump nothing tells where in the picture the particles are by now
+                lost = weather & (jump > 0)
+                error = torch.where(lost[wide[:4]], 0.0, error)
+            errors.append(error.mean(dim=(2, 3)))  # [B, T]
             if end == bounds[-1]:
                 break
-            past = torch.where(own, (noisy - level * velocity).detach(), data)
-            _, state = self.dit(past, 0.0, state, source=beside, text=text)
+            past = torch.where(own[wide], estimate.detach(), data)
+            _, state = self.dit(past, torch.zeros_like(sigma), state, source=beside, text=prompt)
+            if i == 0:
+                state = replace(state, position=state.position + jump)
             state = map_state(Tensor.contiguous, state)  # the layout that the blocks were compiled for
-            if start == 0:
-                gap = torch.randint(config.longest_gap, (clips,), generator=generator, device=self.device)
-                gap = torch.where(self._chance(0.5, clips, generator).flatten(), gap, 0)
-                state = replace(state, position=state.position + gap)
         error = torch.cat(errors, dim=1)
-        return error.mean(), {"first": error[:, 0].mean().detach(), "last": error[:, -1].mean().detach()}
+        loss = error.mean()
+        loss.backward()
+        return loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach()
+
+    def _error(self, difference: Tensor) -> Tensor:
+        """[B, C, T, h, w] -> [B, T, h, w], the mean square over channels in the metric"""
+        return torch.einsum("bcthw,cd->bdthw", difference.float(), self.metric).square().mean(dim=1)
 
     def measure(self) -> None:
         """Nothing here depends on the weights."""
 
     @torch.no_grad()
     def validate(self) -> tuple[dict[str, float], Tensor | None]:
-        """PSNR to the true edit on held-out material and phrasings, chunk by chunk as in use, and a picture with a
-        column for each edit: source, truth, edited."""
+        """PSNR to the true edit where the instruction asks for one, on held-out material and phrasings, chunk by chunk
+        as in use, and a picture with a column for each edit: source, truth, edited."""
         generator = torch.Generator(self.device).manual_seed(1)
-        height, width = self.config.sizes[0]
+        height, width = self.config.layouts[0][:2]
         frames = 3 * self.model.sampler.chunk * self.model.codec.frames_per_latent
-        scores: dict[str, list[float]] = {"mean 2 steps": [], "mean 4 steps": [], "mean unedited": []}
+        scores: dict[str, float] = {}
+        means: dict[str, list[float]] = {}
         columns = []
         for name, edit in EDITS.items():
             clips = self.config.validation_clips
             batch = render_batch(self.held_out, clips, frames, height, width, generator, edits=[name], held_out=True)
             source, truth = (to_uint8(video.transpose(1, 2) * 2 - 1) for video in (batch.source, batch.target))
-            videos = {"unedited": source} | {f"{n} steps": self._edit(source, batch.phrases, n) for n in (2, 4)}
-            for kind, video in videos.items():
-                value = psnr(video / 255, truth / 255)
-                scores[f"{name} {kind}"] = [value]
-                if not edit.particles:  # those have more than one true result
-                    scores[f"mean {kind}"].append(value)
-            columns.append(torch.cat([video[0, -1] for video in (source, truth, videos["4 steps"])]))
-        return {name: sum(values) / len(values) for name, values in scores.items()}, torch.cat(columns, dim=1).cpu()
+            edited = self._edit(source, batch.phrases, self.model.sampler.steps)
+            for kind, video in {"edited": edited, "unedited": source}.items():
+                value = psnr_within(video, truth, batch.region)
+                scores[f"{name} {kind}"] = value
+                means.setdefault(f"mean {edit.kind} {kind}", []).append(value)
+            columns.append(torch.cat([video[0, -1] for video in (source, truth, edited)]))
+        scores |= {name: sum(values) / len(values) for name, values in means.items()}
+        return scores, torch.cat(columns, dim=1).cpu()
 
     def _edit(self, source: Tensor, phrases: Sequence[str], steps: int) -> Tensor:
         """RGB uint8 [B, F, H, W, 3] -> the same, edited as a session would."""
         sampler = self.model.sampler
-        assert self.held_out.prompts is not None
-        text = self.dit.encode_text(*self.held_out.prompts(phrases))
+        text = self.dit.encode_text(*self.prompts(phrases))
         noise = torch.Generator().manual_seed(0)
         return edit_clip(self.codec, self.dit, source, text, noise, sampling(sampler, steps), sampler.chunk)
 
@@ -137,73 +235,100 @@ class FlowStage:
         self.plans.set_state(state["plans"])
 
     @torch.no_grad()
-    def _render(self, generator: Generator) -> tuple[Tensor, Tensor, Sequence[str]]:
-        """Source and target latents [B, C, T, h, w], float32, and an instruction for each clip."""
-        shares = torch.tensor(self.config.size_shares)
-        height, width = self.config.sizes[int(torch.multinomial(shares, 1, generator=self.plans))]
-        clips = self._clips(height, width)
-        frames = self.config.latents * self.model.codec.frames_per_latent
+    def _render(self, height: int, width: int, clips: int, latents: int, generator: Generator) -> Clips:
+        frames = latents * self.model.codec.frames_per_latent
         batch = render_batch(self.bank, clips, frames, height, width, generator)
-        both = torch.cat([batch.source, batch.target]).transpose(1, 2) * 2 - 1
-        latents, _ = self.codec.encode(both, self.codec.init_encoder(2 * clips))
-        source, target = latents.float().chunk(2)
-        return source, target, batch.phrases
+        source, target = self._latents(batch.source, batch.target)
+        weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
+        return Clips(source, target, self._weight(batch), batch.phrases, weather.to(self.device, non_blocking=True))
 
-    def _plan(self) -> list[int]:
-        """Where the chunks of a clip begin and end: chunks of one length, now and then of mixed ones."""
-        latents, longest = self.config.latents, self.config.longest_chunk
-        length = 1 + int(torch.randint(longest, (1,), generator=self.plans))
-        mixed = bool(torch.rand(1, generator=self.plans) < 0.3)
+    def _latents(self, *videos: Tensor) -> Sequence[Tensor]:
+        """Clips [B, F, 3, H, W] in [0, 1] -> latents of each, float32"""
+        frames = torch.cat(videos).transpose(1, 2) * 2 - 1
+        return self.codec.encode(frames, self.codec.init_encoder(len(frames)))[0].float().chunk(len(videos))
+
+    def _weight(self, batch: Batch) -> Tensor:
+        """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more."""
+        codec = self.model.codec
+        side = (codec.frames_per_latent, codec.stride, codec.stride)
+        region = F.max_pool3d(batch.region.transpose(1, 2).float(), side)
+        weight = F.max_pool3d(region, (1, 3, 3), stride=1, padding=(0, 1, 1))[:, 0] + self.config.outside
+        return (weight / weight.mean(dim=(1, 2, 3), keepdim=True)).clamp_max(6.0)
+
+    @torch.no_grad()
+    def _metric(self, generator: Generator) -> Tensor:
+        """A square root [C, C] of the metric of pixels: a step d of one latent cell changes the decoded picture by
+        about |d @ root|, up to a factor that makes the mean over directions 1.
+
+        Estimated on training clips from products of random pictures with the decoder's Jacobian.
+        """
+        height, width = self.config.layouts[0][:2]
+        clips = min(16, self.config.layouts[0][2])
+        frames = 2 * self.model.codec.frames_per_latent
+        batch = render_batch(self.bank, clips, frames, height, width, generator)
+        latents = torch.cat(list(self._latents(batch.source, batch.target)))
+        channels = latents.shape[1]
+        metric = torch.zeros(channels, channels, device=self.device)
+        for _ in range(4):
+            noisy = latents + 0.1 * torch.randn(latents.shape, generator=generator, device=self.device)
+            with torch.enable_grad():
+                noisy.requires_grad_()
+                frames_out, _ = self.codec.decode(noisy, self.codec.init_decoder(len(noisy)))
+                probe = torch.randn(frames_out.shape, generator=generator, device=self.device)
+                (change,) = torch.autograd.grad((frames_out * probe).sum(), noisy)
+            rows = change.transpose(0, 1).flatten(1)
+            metric += rows @ rows.T
+        metric = metric.double().cpu()  # on the CPU the root is the same in all processes
+        metric /= metric.trace() / channels
+        share = self.config.pixel_metric
+        mixed = share * metric + (1 - share) * torch.eye(channels, dtype=metric.dtype)
+        return torch.linalg.cholesky(mixed).float().to(self.device)
+
+    def _pick(self, choices: Sequence[P], shares: Sequence[float]) -> P:
+        return choices[int(torch.multinomial(torch.tensor(shares), 1, generator=self.plans))]
+
+    @staticmethod
+    def _bounds(plan: Sequence[int], latents: int) -> tuple[int, ...]:
+        """Where the chunks of a clip begin and end: a plan's lengths, repeated, the last one cut."""
         bounds = [0]
         while bounds[-1] < latents:
-            step = 1 + int(torch.randint(longest, (1,), generator=self.plans)) if mixed else length
-            bounds.append(min(latents, bounds[-1] + step))
-        return bounds
+            bounds.append(min(latents, bounds[-1] + plan[(len(bounds) - 1) % len(plan)]))
+        return tuple(bounds)
 
     def _levels(self, clips: int, generator: Generator) -> Tensor:
         """Noise levels [B]: logit-normal, shifted towards noise; some exactly 1."""
         u = torch.randn(clips, generator=generator, device=self.device).sigmoid()
         shift = self.model.sampler.shift
-        sigma = shift * u / (1 + (shift - 1) * u)
-        return torch.where(self._chance(self.config.pure_noise, clips, generator).flatten(), 1.0, sigma)
+        sigma = (shift * u / (1 + (shift - 1) * u)).clamp_min(self.config.lowest_level)
+        return torch.where(self._chance(self.config.pure_noise, clips, generator), 1.0, sigma)
 
     def _chance(self, share: float, clips: int, generator: Generator) -> Tensor:
-        """True for about that share of the clips, [B, 1, 1, 1, 1]."""
-        return torch.rand(clips, 1, 1, 1, 1, generator=generator, device=self.device) < share
-
-    def _clips(self, height: int, width: int) -> int:
-        return max(1, round(self.config.clips * 256 * 256 / (height * width)))
+        """True for about that share of the clips, [B]."""
+        return torch.rand(clips, generator=generator, device=self.device) < share
 
     def _compile(self) -> None:
-        """Compile the gated-delta blocks for every chunk length at the first size. What comes in other shapes runs
-        uncompiled, for compiling takes as long as a hundred steps; so do the softmax blocks, whose keys grow."""
+        """Compile the blocks for the first size and every length of its chunks: half a minute for each. What comes in
+        other shapes runs uncompiled; so does softmax attention, whose keys grow."""
         torch._dynamo.config.recompile_limit = 64
         for index, block in enumerate(self.dit.blocks):
-            if index not in self.model.dit.softmax_blocks:
-                block.compile()
-        height, width = self.config.sizes[0]
-        clips, stride = self._clips(height, width), self.model.codec.stride
-        tokens = torch.zeros(clips, 2, self.model.text.dim, device=self.device)
-        mask = torch.ones(clips, 2, device=self.device)
-        for length in range(1, self.config.longest_chunk + 1):
-            text = self._of_one_length(self.dit.encode_text(tokens, mask))
-            latents = torch.zeros(
-                clips, self.model.dit.latent_channels, length, height // stride, width // stride, device=self.device
-            )
-            state = self._first_state(latents)
-            sigma = torch.ones(clips, device=self.device)
-            velocity, state = self.dit(latents, sigma, state, source=latents, text=text)
+            (block.ffn if index in self.model.dit.softmax_blocks else block).compile()
+        height, width, clips, _ = self.config.layouts[0]
+        stride = self.model.codec.stride
+        tokens = torch.zeros(clips, self.config.text_tokens, self.model.text.dim, device=self.device)
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=self.device)
+        for length in sorted({length for plan in self.config.plans for length in plan}):
+            shape = (clips, self.model.dit.latent_channels, length, height // stride, width // stride)
+            latents = torch.zeros(shape, device=self.device)
+            state = map_state(Tensor.contiguous, self._first_state(latents))
+            text, sigma = self._text(tokens, mask), torch.ones(clips, device=self.device)
+            velocity, _ = self.dit(latents, sigma, state, source=latents, text=text)
             velocity.sum().backward()
         self.dit.zero_grad()
         torch.compiler.set_stance("eager_on_recompile")
 
-    def _of_one_length(self, text: TextContext) -> TextContext:
-        """Padded with tokens that have no weight, so that a compiled block meets one length."""
-        batch, _, length, _ = text.keys[0].shape
-        room = self.config.text_tokens - length
-        kept = text.keys[0].new_ones(batch, 1, 1, length, dtype=torch.bool) if text.mask is None else text.mask
-        keys, values = (tuple(F.pad(x, (0, 0, 0, room)) for x in part) for part in (text.keys, text.values))
-        return TextContext(keys, values, F.pad(kept, (0, room)))
+    def _text(self, tokens: Tensor, mask: Tensor) -> TextContext:
+        """Token states [B, L, E] and mask bool [B, L], of one length for all batches."""
+        return replace(self.dit.encode_text(tokens), mask=mask[:, None, None])
 
     def _first_state(self, latents: Tensor) -> DiTState:
         """It takes gradients as all later states do, so that a compiled block meets one kind of input."""
@@ -214,3 +339,13 @@ class FlowStage:
         codec = build_codec(self.model.codec)
         load_weights({"codec": codec}, load_export(folder))
         return codec.to(self.device, dtype).eval().requires_grad_(False)
+
+
+def psnr_within(video: Tensor, truth: Tensor, region: Tensor) -> float:
+    """Decibels of two videos, RGB uint8 [B, F, H, W, 3], over the pixels of region [B, F, 1, H, W], and over all pixels
+    where a clip has no region; mean over clips."""
+    weight = region.permute(0, 1, 3, 4, 2).float()
+    weight = torch.where(weight.sum(dim=(1, 2, 3, 4), keepdim=True) > 0, weight, 1.0)
+    error = (video.float() - truth.float()).square().mean(dim=-1, keepdim=True)
+    mse = (error * weight).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
+    return float((10 * torch.log10(255**2 / mse.clamp_min(1e-2))).mean())

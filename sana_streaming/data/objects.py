@@ -1,0 +1,334 @@
+"""Edits of one named object: remove it, recolour it, replace it, add it.
+
+Source and target show the same scene with and without the object, on one path. What is new is never left to chance: a
+name of the vocabulary has one cut-out, a colour changes a cut-out in one way, and an added object stands still where
+the instruction says.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from sana_streaming.data.bank import Bank
+from sana_streaming.data.filters import Colour, luma
+from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, standing, wander
+from sana_streaming.data.motion import chance, integers
+from sana_streaming.data.pairs import Edit, Pairs
+from sana_streaming.data.scenes import BACKDROPS, backdrops
+from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
+from sana_streaming.data.vocabulary import article
+
+OBJECT_SIZES = (0.24, 0.55)  # of the short side
+BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
+IN_SIGHT = 0.85  # how often the object is in the first frame for certain
+ABSENT = 0.1  # how often an object is to be removed that is not there
+ADDED_SIZE = 0.36  # of the short side
+
+COLOURS: dict[str, Colour] = {
+    "red": (0.80, 0.08, 0.08),
+    "orange": (0.95, 0.48, 0.05),
+    "yellow": (0.96, 0.84, 0.12),
+    "green": (0.14, 0.58, 0.18),
+    "blue": (0.10, 0.28, 0.85),
+    "purple": (0.48, 0.16, 0.70),
+    "pink": (0.96, 0.48, 0.70),
+    "brown": (0.44, 0.26, 0.13),
+    "white": (0.92, 0.92, 0.92),
+    "black": (0.09, 0.09, 0.10),
+}
+ALIKE = {"olive": "green", "cyan": "blue"}  # main colours that have no name of their own here
+
+PLACES = {  # words -> where the middle of a new object is, as shares of width and height
+    "": (0.5, 0.74),
+    "on the left": (0.23, 0.5),
+    "on the left side": (0.23, 0.5),
+    "on the right": (0.77, 0.5),
+    "on the right side": (0.77, 0.5),
+    "in the middle": (0.5, 0.5),
+    "in the center": (0.5, 0.5),
+    "at the top": (0.5, 0.24),
+    "at the bottom": (0.5, 0.74),
+    "at the top left": (0.23, 0.24),
+    "in the top left corner": (0.23, 0.24),
+    "at the top right": (0.77, 0.24),
+    "in the top right corner": (0.77, 0.24),
+    "at the bottom left": (0.23, 0.74),
+    "in the bottom left corner": (0.23, 0.74),
+    "at the bottom right": (0.77, 0.74),
+    "in the bottom right corner": (0.77, 0.74),
+}
+NO_PLACE = 0.2  # how often the place is left open
+
+REMOVE = (
+    "remove the {old}",
+    "delete the {old}",
+    "erase the {old}",
+    "take away the {old}",
+    "get rid of the {old}",
+    "make the {old} disappear",
+    "remove the {old} from the video",
+    "the video without the {old}",
+    "take the {old} out of the picture",
+    "please remove the {old}",
+    "there should be no {old}",
+    "hide the {old}",
+    "cut the {old} out",
+    "remove {old}",
+    "delete {old}",
+    "I don't want to see the {old}",
+)
+REMOVE_HELD_OUT = (
+    "can you remove the {old}?",
+    "let the {old} vanish",
+    "clear away the {old}",
+    "I want the {old} gone",
+)
+RECOLOUR = (
+    "make the {old} {colour}",
+    "turn the {old} {colour}",
+    "paint the {old} {colour}",
+    "dye the {old} {colour}",
+    "color the {old} {colour}",
+    "colour the {old} {colour}",
+    "change the color of the {old} to {colour}",
+    "change the colour of the {old} to {colour}",
+    "change the {old} to {colour}",
+    "the {old} should be {colour}",
+    "I want the {old} to be {colour}",
+    "give the {old} the colour {colour}",
+    "please make the {old} {colour}",
+    "recolor the {old} to {colour}",
+)
+RECOLOUR_HELD_OUT = (
+    "can you make the {old} {colour}?",
+    "let the {old} be {colour}",
+    "I would like the {old} in {colour}",
+    "repaint the {old} {colour}",
+)
+REPLACE = (
+    "replace the {old} with {new}",
+    "replace the {old} by {new}",
+    "change the {old} into {new}",
+    "change the {old} to {new}",
+    "turn the {old} into {new}",
+    "swap the {old} for {new}",
+    "make the {old} become {new}",
+    "put {new} in place of the {old}",
+    "exchange the {old} for {new}",
+    "transform the {old} into {new}",
+    "{new} instead of the {old}",
+    "instead of the {old}, show {new}",
+    "the {old} should be {new}",
+    "substitute {new} for the {old}",
+)
+REPLACE_HELD_OUT = (
+    "can you replace the {old} with {new}?",
+    "I want {new} where the {old} is",
+    "switch the {old} to {new}",
+    "have {new} take the place of the {old}",
+)
+ADD = (
+    "add {new} {place}",
+    "put {new} {place}",
+    "place {new} {place}",
+    "insert {new} {place}",
+    "draw {new} {place}",
+    "there should be {new} {place}",
+    "I want {new} {place}",
+    "show {new} {place}",
+    "add {new} to the video {place}",
+    "let {new} appear {place}",
+    "please add {new} {place}",
+)
+ADD_HELD_OUT = (
+    "can you add {new} {place}?",
+    "I would like to see {new} {place}",
+    "include {new} {place}",
+    "bring in {new} {place}",
+)
+
+
+def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
+    index, old = named_sprites(bank, clips, rng)
+    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng)
+    present = (~chance(rng, ABSENT, clips)).nonzero()[:, 0]
+    path = _object_paths(len(present), frames, height, width, rng)
+    layers = _drawn(_sprites(bank, index[present]), path, height, width, present)
+    phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in old]
+    shown = set(present.tolist())
+    reverses = [f"add {article(name)}" if i in shown else "keep the video unchanged" for i, name in enumerate(old)]
+    return _pairs(base, layers, [], front, phrases, reverses, [""] * clips)
+
+
+def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
+    index, old = named_sprites(bank, clips, rng)
+    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng)
+    before = [bank.sprite_colours[i] for i in index.tolist()]
+    after = [_other_colour(colour, rng) for colour in before]
+    everywhere = torch.arange(clips)
+    path = _object_paths(clips, frames, height, width, rng)
+    pictures = _sprites(bank, index)
+    old_layers = _drawn(pictures, path, height, width, everywhere)
+    new_layers = _drawn(recoloured(pictures, after), path, height, width, everywhere)
+    templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
+    phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(old, after, strict=True)]
+    reverses = [
+        f"make the {name} {colour} again" if colour else f"give the {name} its own colour back"
+        for name, colour in zip(old, before, strict=True)
+    ]
+    return _pairs(base, old_layers, new_layers, front, phrases, reverses, after)
+
+
+def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
+    index, old = named_sprites(bank, clips, rng)
+    chosen, new = _new_objects(bank, old, rng)
+    base, front = _scene(bank, list(zip(old, new, strict=True)), frames, height, width, rng)
+    everywhere = torch.arange(clips)
+    path = _object_paths(clips, frames, height, width, rng)
+    old_layers = _drawn(_sprites(bank, index), path, height, width, everywhere)
+    new_layers = _drawn(_objects(bank, chosen), path, height, width, everywhere)
+    templates = REPLACE_HELD_OUT if held_out else REPLACE
+    phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(old, new, strict=True)]
+    reverses = [f"replace the {b} with {article(a)}" for a, b in zip(old, new, strict=True)]
+    return _pairs(base, old_layers, new_layers, front, phrases, reverses, new)
+
+
+def add(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
+    chosen, new = _new_objects(bank, [""] * clips, rng)
+    base, front = _scene(bank, [(name,) for name in new], frames, height, width, rng)
+    base = paint(base, front)  # what is new is in front of everything
+    words = list(PLACES)
+    where = [words[0 if open_ else 1 + int(integers(rng, len(words) - 1))] for open_ in chance(rng, NO_PLACE, clips)]
+    position = torch.tensor([PLACES[words] for words in where]) * torch.tensor([width, height])
+    path = standing(torch.full((clips,), ADDED_SIZE * min(height, width)), position, frames)
+    layers = _drawn(_objects(bank, chosen), path, height, width, torch.arange(clips))
+    templates = ADD_HELD_OUT if held_out else ADD
+    phrases = [fill(templates, rng, new=article(name), place=place) for name, place in zip(new, where, strict=True)]
+    return _pairs(base, [], layers, [], phrases, [f"remove the {name}" for name in new], new)
+
+
+def named_sprites(bank: Bank, count: int, rng: Generator) -> tuple[Tensor, list[str]]:
+    """Numbers [count] on the CPU and names of sprites; every name is as likely as the others, whatever its styles."""
+    if not bank.sprites_of:
+        raise ValueError("expected sprites in the pack, it has none")
+    names = list(bank.sprites_of)
+    chosen = [names[i] for i in integers(rng, len(names), count).tolist()]
+    styles = [bank.sprites_of[name] for name in chosen]
+    return torch.tensor([style[int(integers(rng, len(style)))] for style in styles]), chosen
+
+
+def recoloured(pictures: Tensor, colours: Sequence[str]) -> Tensor:
+    """Cut-outs [m, 4, S, S] in named colours: their mean tone becomes the colour itself, darker and lighter tones run
+    from it to black and towards white."""
+    table = torch.tensor([COLOURS[colour] for colour in colours]).to(pictures.device, non_blocking=True)[
+        ..., None, None
+    ]
+    tone, alpha = luma(pictures[:, :3]), pictures[:, 3:]
+    mean = ((tone * alpha).sum((2, 3), keepdim=True) / alpha.sum((2, 3), keepdim=True).clamp_min(1)).clamp(0.2, 0.8)
+    dark = table * (tone / mean).clamp(0, 1)
+    light = ((tone - mean) / (1 - mean)).clamp(0, 1) * 0.55
+    return torch.cat([dark + (1 - table) * light, alpha], 1)
+
+
+def fill(templates: Sequence[str], rng: Generator, **words: str) -> str:
+    """One of the templates, with a word left out where it is empty."""
+    phrase = templates[int(integers(rng, len(templates)))].format(**words)
+    return " ".join(phrase.split()).replace(" ?", "?")
+
+
+def _scene(
+    bank: Bank, avoid: Sequence[tuple[str, ...]], frames: int, height: int, width: int, rng: Generator
+) -> tuple[Tensor, list[Layer]]:
+    """Backdrops, some with an object on them, and a few objects for the front; none that `avoid` speaks of.
+
+    avoid: for each clip, the names in its instruction.
+    """
+    n = len(avoid)
+    nouns = [{_noun(name) for name in names} for names in avoid]
+    base, _ = backdrops(bank, n, frames, height, width, rng, BACKDROPS)
+    layers = []
+    for share, high in ((BEHIND, 0.5), (IN_FRONT, 0.3)):
+        index, names = named_sprites(bank, n, rng)
+        fits = torch.tensor([_noun(name) not in taken for name, taken in zip(names, nouns, strict=True)])
+        members = (chance(rng, share, n) & fits).nonzero()[:, 0]
+        path = wander(len(members), frames, height, width, rng, 0.12, high)
+        layers.append(_drawn(_sprites(bank, index[members]), path, height, width, members))
+    behind, front = layers
+    return paint(base, behind), front
+
+
+def _noun(name: str) -> str:
+    return name.lower().rsplit(" ", 1)[-1]
+
+
+def _object_paths(m: int, frames: int, height: int, width: int, rng: Generator) -> Path:
+    return in_sight(wander(m, frames, height, width, rng, *OBJECT_SIZES), chance(rng, IN_SIGHT, m), height, width)
+
+
+def _sprites(bank: Bank, index: Tensor) -> Tensor:
+    return bank.sprites[index.to(bank.device, non_blocking=True)].float().div_(255)
+
+
+def _objects(bank: Bank, index: Tensor) -> Tensor:
+    return bank.object_pictures[index.to(bank.device, non_blocking=True)].float().div_(255)
+
+
+def _drawn(pictures: Tensor, path: Path, height: int, width: int, clips: Tensor) -> list[Layer]:
+    return [draw(pictures, path, height, width, clips)] if len(clips) else []
+
+
+def _new_objects(bank: Bank, old: Sequence[str], rng: Generator) -> tuple[Tensor, list[str]]:
+    """Numbers and names of the vocabulary, each unlike the old object of its clip."""
+    if len(bank.objects) < 2:
+        raise ValueError(f"expected a pack with the objects of the vocabulary, it has {len(bank.objects)}")
+    chosen = integers(rng, len(bank.objects), len(old)).tolist()
+    same = [_noun(bank.objects[i]) == _noun(name) for i, name in zip(chosen, old, strict=True)]
+    chosen = [(i + 1) % len(bank.objects) if bad else i for i, bad in zip(chosen, same, strict=True)]
+    return torch.tensor(chosen), [bank.objects[i] for i in chosen]
+
+
+def _other_colour(colour: str, rng: Generator) -> str:
+    others = [name for name in COLOURS if name not in (colour, ALIKE.get(colour))]
+    return others[int(integers(rng, len(others)))]
+
+
+def _pairs(
+    base: Tensor,
+    old: Sequence[Layer],
+    new: Sequence[Layer],
+    front: Sequence[Layer],
+    phrases: Sequence[str],
+    reverses: Sequence[str],
+    subjects: Sequence[str],
+) -> Pairs:
+    return Pairs(
+        source=paint(base, [*old, *front]),
+        target=paint(base, [*new, *front]),
+        region=cover(base, [*old, *new], front),
+        phrases=tuple(phrases),
+        reverses=tuple(reverses),
+        subjects=tuple(subjects),
+    )
+
+
+def _edit(
+    render: Callable[..., Pairs],
+    example: str,
+    share: float,
+    phrasings: tuple[str, ...],
+    held_out: tuple[str, ...],
+    choices: tuple[str, ...] = (),
+) -> Edit:
+    return Edit(
+        render.__name__, "object", render, example, share, phrasings=phrasings, held_out=held_out, choices=choices
+    )
+
+
+_EDITS = (
+    _edit(remove, "remove the dog", 6.0, REMOVE, REMOVE_HELD_OUT),
+    _edit(recolour, "make the car red", 5.0, RECOLOUR, RECOLOUR_HELD_OUT, tuple(COLOURS)),
+    _edit(replace, "replace the dog with a cat", 5.0, REPLACE, REPLACE_HELD_OUT, tuple(VOCABULARY)),
+    _edit(add, "add a cat on the left", 5.0, ADD, ADD_HELD_OUT, tuple(VOCABULARY)),
+)
+OBJECTS: dict[str, Edit] = {edit.name: edit for edit in _EDITS}

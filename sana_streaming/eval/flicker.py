@@ -1,0 +1,36 @@
+"""Whether the picture jumps where one chunk ends and the next begins.
+
+The error of motion between two frames is mean |(V[t+1] - V[t]) - (U[t+1] - U[t])| in levels of 255, V the edited video
+and U the true edit. Flicker is that error across chunk boundaries as a multiple of that within chunks; 1: no boundary
+is seen. The two are kept apart until they have been averaged over clips: of a clip in which hardly anything moves the
+ratio alone would say nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sana_streaming.eval.cases import Case
+
+
+def jump_across(video: Tensor, case: Case, edges: Sequence[int]) -> Tensor:
+    """Median error of motion from the last frame of a chunk to the next chunk [n]; edges: first frames, and the end."""
+    error = motion_errors(video, case)
+    return _median(error[:, [edge - 1 for edge in edges[1:-1]]])
+
+
+def jump_within(video: Tensor, case: Case, edges: Sequence[int]) -> Tensor:
+    """Median error of motion from frame to frame within chunks [n]"""
+    error = motion_errors(video, case)
+    return _median(error[:, [t for t in range(error.shape[1]) if t + 1 not in edges]])
+
+
+def motion_errors(video: Tensor, case: Case) -> Tensor:
+    """-> [n, F - 1]"""
+    return (video.float() - case.truth.float()).diff(dim=1).abs().mean(dim=(2, 3, 4))
+
+
+def _median(values: Tensor) -> Tensor:
+    """[n, k] -> [n], the mean of the middle two of an even number; NaN of none"""
+    return values.quantile(0.5, dim=1) if values.shape[1] else values.new_full((len(values),), torch.nan)

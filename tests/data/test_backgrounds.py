@@ -1,0 +1,93 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import Generator
+
+from sana_streaming.data import backgrounds
+from sana_streaming.data.backgrounds import BACKGROUNDS, blurred_behind, covering
+from sana_streaming.data.bank import Bank
+from sana_streaming.data.pairs import Pairs
+from sana_streaming.data.vocabulary import DRAWN, PLACES
+
+N, F, H, W = 12, 3, 64, 96
+
+
+def seeded(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def render(bank: Bank, name: str, seed: int = 0, held_out: bool = False) -> Pairs:
+    return BACKGROUNDS[name].render(bank, N, F, H, W, seeded(seed), held_out)
+
+
+@pytest.mark.parametrize("name", BACKGROUNDS)
+def test_the_foreground_stays(bank: Bank, name: str):
+    pairs = render(bank, name)
+    assert pairs.source.shape == pairs.target.shape == (N, F, 3, H, W)
+    assert pairs.region.shape == (N, F, 1, H, W)
+    for picture in (pairs.source, pairs.target, pairs.region):
+        assert picture.min() >= 0
+        assert picture.max() <= 1
+    change = (pairs.target - pairs.source).abs().amax(2, keepdim=True)
+    assert change[pairs.region == 0].max() < 1e-5
+    covered = (pairs.region < 0.5).float().flatten(1).mean(1)
+    assert covered.min() > 0.02
+    assert covered.max() < 0.95
+
+
+@pytest.mark.parametrize("name", BACKGROUNDS)
+def test_a_seed_says_all(bank: Bank, name: str):
+    first, second = render(bank, name, 3), render(bank, name, 3)
+    assert torch.equal(first.target, second.target)
+    assert first.phrases == second.phrases
+
+
+@pytest.mark.parametrize("name", BACKGROUNDS)
+def test_phrasings_for_judging_are_others(name: str):
+    edit = BACKGROUNDS[name]
+    assert len(edit.phrasings) >= 8
+    assert len(edit.held_out) >= 3
+    assert set(edit.phrasings).isdisjoint(edit.held_out)
+
+
+def test_a_place_is_always_the_same_picture(bank: Bank):
+    pairs = render(bank, "background", 2)
+    behind = pairs.region[:, :, 0] > 0.999
+    pictures = covering(bank.place_pictures.float() / 255, H, W)
+    for target, seen, name in zip(pairs.target, behind, pairs.subjects, strict=True):
+        expected = pictures[bank.places.index(name)].expand(F, 3, H, W)
+        assert (target - expected).abs().amax(1)[seen].max() < 2e-3
+
+
+def test_every_place_has_a_picture():
+    assert all(place.photo or name in DRAWN for name, place in PLACES.items())
+    for draw in DRAWN.values():
+        picture = draw(40, 60)
+        assert picture.shape == (40, 60, 3)
+        assert (picture == draw(40, 60)).all()
+
+
+@pytest.mark.parametrize("kind", backgrounds.FOREGROUNDS)
+def test_every_kind_of_foreground_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(backgrounds, "FOREGROUNDS", {name: float(name == kind) for name in backgrounds.FOREGROUNDS})
+    figures = dataclasses.replace(bank, sprite_categories=("people",) * len(bank.sprites))
+    _, stamp = backgrounds._scene(figures, 4, F, H, W, seeded(1))
+    assert stamp[:, :, 3, -1].amax(-1).min() > 0.5
+
+
+def test_what_is_in_front_lends_no_colour_to_the_blur():
+    clips = torch.full((1, 2, 3, 64, 64), 0.25)
+    alpha = torch.zeros(1, 2, 1, 64, 64)
+    alpha[..., 20:, 20:44] = 1
+    clips = torch.where(alpha > 0, torch.ones(()), clips)
+    outside = blurred_behind(clips, alpha)[(alpha == 0).expand_as(clips)]
+    assert (outside - 0.25).abs().max() < 1e-3
+
+
+def test_a_bank_without_foregrounds_is_refused(bank: Bank):
+    empty = dataclasses.replace(
+        bank, sprites=bank.sprites[:0], sprite_names=(), sprite_categories=(), people=bank.people[:0], talks=()
+    )
+    with pytest.raises(ValueError, match="expected people or sprites"):
+        BACKGROUNDS["background"].render(empty, 2, F, H, W, seeded(0), False)

@@ -1,0 +1,119 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import Generator
+
+from sana_streaming.data import objects
+from sana_streaming.data.bank import Bank
+from sana_streaming.data.objects import ADDED_SIZE, COLOURS, OBJECTS, PLACES, fill, recoloured
+from sana_streaming.data.pairs import Pairs
+from sana_streaming.data.vocabulary import article
+
+N, F, H, W = 12, 3, 64, 96
+
+
+def seeded(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def render(bank: Bank, name: str, seed: int = 0, held_out: bool = False) -> Pairs:
+    return OBJECTS[name].render(bank, N, F, H, W, seeded(seed), held_out)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_nothing_changes_outside_of_the_region(bank: Bank, name: str):
+    pairs = render(bank, name)
+    assert pairs.source.shape == pairs.target.shape == (N, F, 3, H, W)
+    assert pairs.region.shape == (N, F, 1, H, W)
+    assert len(pairs.phrases) == len(pairs.reverses) == len(pairs.subjects) == N
+    for picture in (pairs.source, pairs.target, pairs.region):
+        assert picture.min() >= 0
+        assert picture.max() <= 1
+    change = (pairs.target - pairs.source).abs().amax(2, keepdim=True)
+    assert change[pairs.region == 0].max() < 1e-5
+    assert (change > 0.05).flatten(1).any(1).float().mean() > 0.6
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_seed_says_all(bank: Bank, name: str):
+    first, second = render(bank, name, 3), render(bank, name, 3)
+    assert torch.equal(first.target, second.target)
+    assert first.phrases == second.phrases
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_phrasings_for_judging_are_others(name: str):
+    edit = OBJECTS[name]
+    assert len(edit.phrasings) >= 8
+    assert len(edit.held_out) >= 3
+    assert set(edit.phrasings).isdisjoint(edit.held_out)
+
+
+def test_an_absent_object_leaves_the_clip_alone(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "ABSENT", 1.0)
+    pairs = render(bank, "remove")
+    assert torch.equal(pairs.source, pairs.target)
+    assert pairs.region.max() == 0
+    assert set(pairs.reverses) == {"keep the video unchanged"}
+
+
+def test_no_other_object_has_the_name_of_the_old_one(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    """In a bank of one name nothing can be beside it."""
+    monkeypatch.setattr(objects, "BEHIND", 1.0)
+    monkeypatch.setattr(objects, "IN_FRONT", 1.0)
+    monkeypatch.setattr(objects, "ABSENT", 1.0)
+    alike = dataclasses.replace(bank, sprite_names=("race car",) + ("car",) * (len(bank.sprites) - 1))
+    base, front = objects._scene(alike, [("car",)] * 4, F, H, W, seeded(0))
+    assert not front
+    assert base.shape == (4, F, 3, H, W)
+
+
+def test_a_new_object_is_where_the_words_say(bank: Bank):
+    pairs = render(bank, "add", 1)
+    for phrase, region, subject in zip(pairs.phrases, pairs.region, pairs.subjects, strict=True):
+        place = next((words for words in sorted(PLACES, key=len, reverse=True) if phrase.endswith(words)), "")
+        rows, columns = (region[0, 0] > 0.5).nonzero().float().unbind(-1)
+        x, y = PLACES[place]
+        assert abs(columns.mean() - x * W) < 0.1 * ADDED_SIZE * W
+        assert abs(rows.mean() - y * H) < 0.2 * ADDED_SIZE * H
+        assert subject in bank.objects
+        assert torch.equal(region[0], region[-1])
+
+
+def test_new_objects_are_of_the_vocabulary_and_not_the_old_one(bank: Bank):
+    indices, names = objects._new_objects(bank, ["big dog", "cat", "banana"] * 10, seeded(0))
+    assert all(old.split()[-1] != new for old, new in zip(["big dog", "cat", "banana"] * 10, names, strict=True))
+    assert [bank.objects[i] for i in indices.tolist()] == names
+
+
+def test_recoloured_means_have_the_colour_that_was_asked_for():
+    tone = torch.linspace(0.3, 0.7, 128).expand(1, 3, 128, 128)
+    cutout = torch.cat([tone, torch.ones(1, 1, 128, 128)], 1)
+    for name, colour in COLOURS.items():
+        new = recoloured(cutout, [name])
+        assert (new[0, :3].mean((1, 2)) - torch.tensor(colour)).abs().max() < 0.16
+        assert (new[0, :3, :, 1:].mean(0).diff(dim=-1) >= -1e-6).all()  # shading keeps its order
+        assert torch.equal(new[:, 3], cutout[:, 3])
+
+
+def test_an_object_never_gets_the_colour_that_it_has(bank: Bank):
+    for colour in ("red", "cyan", "olive", ""):
+        drawn = {objects._other_colour(colour, seeded(i)) for i in range(200)}
+        assert colour not in drawn
+        assert objects.ALIKE.get(colour) not in drawn
+        assert len(drawn) >= 9
+
+
+def test_phrases_read_well():
+    assert fill(("add {new} {place}",), seeded(0), new="a cat", place="") == "add a cat"
+    assert fill(("can you add {new} {place}?",), seeded(0), new="a cat", place="") == "can you add a cat?"
+    names = ("dog", "owl", "unicorn", "scissors", "glass of milk", "octopus", "apple", "ukulele", "compass")
+    expected = ["a dog", "an owl", "a unicorn", "scissors", "a glass of milk", "an octopus", "an apple", "a ukulele"]
+    assert [article(name) for name in names] == [*expected, "a compass"]
+
+
+def test_a_bank_without_sprites_is_refused(bank: Bank):
+    empty = dataclasses.replace(bank, sprites=bank.sprites[:0], sprite_names=())
+    with pytest.raises(ValueError, match="expected sprites"):
+        OBJECTS["remove"].render(empty, 2, F, H, W, seeded(0), False)
