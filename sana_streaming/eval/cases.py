@@ -14,7 +14,8 @@ from sana_streaming.data.scenes import render_sources
 from sana_streaming.data.wordings import WORDINGS
 from sana_streaming.eval.edits import at_size, frames_of, true_edit
 
-AT_ONCE = {"object": 8, "background": 8, "both": 2}  # clips of one call: of two edits in one each call draws other ones
+AT_ONCE = {"object": 8, "background": 8}  # clips of one call
+AT_ONCE_OF_TWO = 2  # of two edits in one: each call draws other ones
 PARTICLES = ("snow", "rain")
 
 
@@ -73,7 +74,7 @@ def whole_frame_cases(names: Sequence[str], material: str, source: Tensor, degre
 def scene_cases(bank: Bank, name: str, size: int, amount: Amount, seed: int) -> Iterator[Case]:
     """Edits whose result needs the scene: its objects and what is behind them."""
     rng = Generator().manual_seed(1000 * (seed + 1) + list(EDITS).index(name))
-    at_once = AT_ONCE[EDITS[name].kind]
+    at_once = AT_ONCE.get(EDITS[name].kind, AT_ONCE_OF_TWO)
     for start in range(0, amount.scenes, at_once):
         clips = min(at_once, amount.scenes - start)
         pairs = EDITS[name].render(bank, clips, amount.frames, size, size, rng, held_out=True)

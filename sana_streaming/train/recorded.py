@@ -34,6 +34,7 @@ class Recorded:
                 self.function(**self.inputs)
         torch.cuda.current_stream().wait_stream(side)
         torch._foreach_copy_(gradients, kept)
+        torch.cuda.empty_cache()  # a recording takes memory of its own
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, pool=pool):
             self.outputs = self.function(**self.inputs)
