@@ -7,7 +7,7 @@ FINEST = 1e-2  # mean squared error below which 8-bit videos count as equal: 68 
 
 
 def psnr(video: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Decibels for each clip [B] of two uint8 videos [B, ..., 3]; at most 68.
+    """Decibels for each clip [B] of two videos [B, ..., 3] with values from 0 to 255; at most 68.
 
     weight [B, ...]: how much each pixel counts. NaN for a clip in which no pixel does.
     """

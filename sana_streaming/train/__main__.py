@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--minutes", type=float, help="instead of the recipe's")
     parser.add_argument("--steps", type=int, help="train for so many steps instead of minutes")
     parser.add_argument("--pause-after", type=float, metavar="MINUTES", help="stop early, to --resume another time")
-    parser.add_argument("--init", type=Path, help="folder of an earlier run whose averaged weights to start from")
+    parser.add_argument("--init", type=Path, help="folder of a run or model to start from")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to try the whole road on a CPU")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="e.g. loop.lr=5e-4")

@@ -256,7 +256,10 @@ def save_export(out: Path, tensors: Mapping[str, Tensor], shard_mib: float = 15.
 
 
 def load_export(folder: Path) -> dict[str, Tensor]:
-    """The weights that `save_export` wrote to a folder, merged."""
+    """The weights that `save_export` wrote to a folder, merged, or those of a model folder, as "module.parameter"."""
+    if (folder / "dit.safetensors").is_file():
+        parts = {name: load_file(folder / f"{name}.safetensors") for name in ("dit", "codec")}
+        return {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.items()}
     paths = sorted(folder.glob("ema-*.safetensors"))
     expected = int(paths[0].stem.split("-")[-1]) if paths else 1
     if len(paths) != expected:

@@ -36,7 +36,7 @@ class Recorded:
         torch._foreach_copy_(gradients, kept)
         torch.cuda.empty_cache()  # a recording takes memory of its own
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):  # others may render meanwhile
             self.outputs = self.function(**self.inputs)
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Sequence[Tensor]:

@@ -104,13 +104,6 @@ def test_validation_names_what_it_measured() -> None:
     assert picture.dtype == torch.uint8
 
 
-def test_psnr() -> None:
-    a = torch.zeros(2, 1, 3, 4, 4)
-    b = a.clone()
-    b[0], b[1] = 0.1, 0.01
-    assert stages.psnr(a, b) == pytest.approx((20 + 40) / 2, abs=1e-3)
-
-
 def test_the_shipped_recipe_runs_end_to_end(tmp_path: Path) -> None:
     recipe = Path(__file__).parents[2] / "recipes" / "nano_codec.json"
     arguments = [str(recipe), "--pack", "pack", "--out", str(tmp_path), "--device", "cpu", "--tiny"]

@@ -13,7 +13,7 @@ from sana_streaming.config import ModelConfig, nano
 from sana_streaming.data.batch import Batch
 from sana_streaming.train.loop import LoopConfig, save_export, train
 from sana_streaming.train.stages import flow as stages
-from sana_streaming.train.stages.flow import FlowConfig, FlowStage, psnr_within
+from sana_streaming.train.stages.flow import FlowConfig, FlowStage
 
 CPU = torch.device("cpu")
 EDITS = {"negative": SimpleNamespace(kind="look"), "snow": SimpleNamespace(kind="weather")}
@@ -174,15 +174,6 @@ def test_validation_scores_every_edit(stage: FlowStage) -> None:
     assert {"negative edited", "snow unedited", "mean look edited", "mean weather unedited"} <= set(scores)
     assert picture is not None
     assert picture.dtype == torch.uint8
-
-
-def test_psnr_within_a_region() -> None:
-    truth = torch.zeros(2, 1, 4, 4, 3, dtype=torch.uint8)
-    video, region = truth.clone(), torch.zeros(2, 1, 1, 4, 4)
-    video[:, :, :2] = 255  # wrong in the upper half
-    region[0, :, :, 2:] = 1  # asked for in the lower half of one clip, nowhere in the other
-    expected = (10 * torch.log10(torch.tensor(255**2 / 1e-2)) + 10 * torch.log10(torch.tensor(2.0))) / 2
-    assert psnr_within(video, truth, region) == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_the_loss_falls(stage: FlowStage, tmp_path: Path) -> None:

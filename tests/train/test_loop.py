@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sana_streaming.config import from_dict
@@ -250,6 +250,14 @@ def test_exports_in_parts_come_back_whole(tmp_path: Path) -> None:
     assert torch.equal(merged["m.bias"], tensors["m.bias"])
     save_export(tmp_path, {"m.0": tensors["m.0"]})
     assert load_export(tmp_path).keys() == {"m.0"}
+
+
+def test_weights_of_a_model_folder_are_a_start(tmp_path: Path) -> None:
+    for name in ("dit", "codec"):
+        save_file({"w": torch.full((2, 2), float(len(name)))}, tmp_path / f"{name}.safetensors")
+    weights = load_export(tmp_path)
+    assert weights.keys() == {"dit.w", "codec.w"}
+    assert weights["codec.w"].unique().item() == 5
 
 
 def test_missing_parts_and_weights_are_named(tmp_path: Path) -> None:

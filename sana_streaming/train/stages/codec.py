@@ -20,6 +20,7 @@ from sana_streaming.config import nano
 from sana_streaming.data.bank import Bank, load_bank
 from sana_streaming.data.batch import render_batch
 from sana_streaming.data.scenes import photo_clips, video_clip
+from sana_streaming.metrics import psnr
 from sana_streaming.train.images import grid
 from sana_streaming.train.principal import start_from_principal_components
 
@@ -136,7 +137,7 @@ class CodecStage:
             decoded, latents = self._reconstruct(clips)
             if name == "still":
                 metrics["still flicker x255"] = 255 * (decoded[:, 1:] - decoded[:, :-1]).abs().mean().item()
-            metrics[f"{name} PSNR dB"] = psnr(decoded, clips)
+            metrics[f"{name} PSNR dB"] = float(psnr(255 * decoded, 255 * clips).mean())
             metrics[f"{name} latents std"] = latents.std().item()
             metrics[f"{name} latents max"] = latents.abs().max().item()
             shown = range(0, clips.shape[1], max(1, clips.shape[1] // 4))
@@ -163,12 +164,6 @@ class CodecStage:
 def to_frames(clips: Tensor) -> Tensor:
     """clips [B, F, 3, H, W] in [0, 1] -> frames [B, 3, F, H, W] in [-1, 1]"""
     return clips.transpose(1, 2) * 2 - 1
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Mean over clips of the PSNR in dB; a and b [B, F, 3, H, W] in [0, 1]"""
-    mse = (a - b).square().flatten(1).mean(1).clamp_min(1e-10)
-    return (-10 * torch.log10(mse)).mean().item()
 
 
 def held_out_sets(

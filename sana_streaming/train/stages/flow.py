@@ -28,10 +28,13 @@ from sana_streaming.data.batch import Batch, render_batch
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import interpolate, sampling
+from sana_streaming.metrics import psnr
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.state import map_state
 from sana_streaming.stream.editor import edit_clip, to_uint8
 from sana_streaming.text import load_encoder
+from sana_streaming.train import parallel
+from sana_streaming.train.ahead import Ahead
 from sana_streaming.train.loop import load_export, load_weights
 from sana_streaming.train.recorded import Recorded
 
@@ -43,11 +46,10 @@ UNCHANGED = "keep the video unchanged"  # the prompt before a change of prompts
 @dataclass(frozen=True)
 class FlowConfig:
     codec: str  # folder of the codec's export
-    layouts: tuple[Layout, ...] = (
-        (256, 256, 64, 4), (256, 256, 64, 6), (256, 448, 36, 4), (448, 256, 36, 4), (128, 224, 144, 4),
-        (384, 384, 28, 4),
+    layouts: tuple[Layout, ...] = (  # only the first is compiled; the others need more memory for each clip
+        (256, 256, 64, 4), (256, 448, 18, 4), (448, 256, 18, 4), (128, 224, 72, 4), (384, 384, 14, 4)
     )  # fmt: skip
-    shares: tuple[float, ...] = (0.66, 0.1, 0.12, 0.04, 0.04, 0.04)  # how often each layout is drawn
+    shares: tuple[float, ...] = (0.8, 0.1, 0.04, 0.03, 0.03)  # how often each layout is drawn
     plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the clip's end
     plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)
     uses: int = 3  # how often rendered clips are trained on, each time with other chunks and noise
@@ -74,7 +76,8 @@ class Clips:
     source: Tensor  # [B, C, T, h, w], float32
     target: Tensor  # [B, C, T, h, w], float32
     weight: Tensor  # [B, T, h, w], mean 1 in every clip
-    phrases: tuple[str, ...]
+    tokens: Tensor  # [B, L, E], of the instructions
+    mask: Tensor  # bool [B, L]
     weather: Tensor  # bool [B]: what is true depends on the edited past, not on the source alone
 
 
@@ -93,10 +96,12 @@ class FlowStage:
         self.held_out = load_bank(pack, "val", device, film_frames=config.film_frames)
         if config.compile:
             self._compile()
-        self.plans = torch.Generator().manual_seed(seed)  # what decides shapes: alike in all processes
+        self.plans = torch.Generator().manual_seed(seed)  # decides shapes, alike in all processes
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
+        self.renderer: Ahead[Clips] = Ahead(device)
         self.clips: Clips | None = None
         self.layout = config.layouts[0]
+        self.next_layout: Layout | None = None
         self.recorded: dict[tuple[int, ...], Recorded] = {}
         records = config.record and device.type == "cuda"
         self.pool = torch.cuda.graph_pool_handle() if records else None
@@ -104,8 +109,8 @@ class FlowStage:
     def backward(self, step: int, generator: Generator) -> dict[str, Tensor | float]:
         config = self.config
         if step % config.uses == 0 or self.clips is None:
-            self.layout = self._pick(config.layouts, config.shares)
-            self.clips = self._render(*self.layout, generator)
+            self._next_clips()
+        assert self.clips is not None
         bounds = self._bounds(self._pick(config.plans, config.plan_shares), self.layout[3])
         inputs = self._inputs(self.clips, bounds, generator)
         key = (*self.layout, *bounds)
@@ -116,11 +121,24 @@ class FlowStage:
         told = {"loss": loss, "first": first_error, "last": last_error}
         return {name: value.clone() for name, value in told.items()} | {"clips": float(len(inputs["source"]))}
 
+    def _next_clips(self) -> None:
+        """Take the clips that were rendered while the last ones were trained on, and have the next ones rendered."""
+        if self.next_layout is None:
+            self._start_rendering()
+        assert self.next_layout is not None
+        self.layout, self.clips = self.next_layout, self.renderer.take()
+        self._start_rendering()
+
+    def _start_rendering(self) -> None:
+        self.next_layout = self._pick(self.config.layouts, self.config.shares)
+        seed = int(torch.randint(2**62, (1,), generator=self.plans)) + parallel.rank()
+        generator = torch.Generator(self.device).manual_seed(seed)
+        self.renderer.start(partial(self._render, *self.next_layout, generator))
+
     def _inputs(self, clips: Clips, bounds: Sequence[int], generator: Generator) -> dict[str, Tensor]:
         """All that a step's arithmetic reads, with everything random drawn."""
         config, source = self.config, clips.source
         batch, device = len(source), self.device
-        tokens, mask = self.prompts(clips.phrases, config.text_tokens)
         before, before_mask = self.prompts([UNCHANGED], config.text_tokens)
         changes = self._chance(config.prompt_changes, batch, generator) & ~clips.weather
         jump = torch.randint(1, config.longest_jump + 1, (batch,), generator=generator, device=device)
@@ -131,10 +149,10 @@ class FlowStage:
             "source": source,
             "target": clips.target,
             "weight": clips.weight,
-            "tokens": tokens,
-            "mask": mask,
-            "first_tokens": torch.where(changes[:, None, None], before, tokens),
-            "first_mask": torch.where(changes[:, None], before_mask, mask),
+            "tokens": clips.tokens,
+            "mask": clips.mask,
+            "first_tokens": torch.where(changes[:, None, None], before, clips.tokens),
+            "first_mask": torch.where(changes[:, None], before_mask, clips.mask),
             "changes": changes,
             "weather": clips.weather,
             "jump": jump,
@@ -213,8 +231,10 @@ class FlowStage:
             batch = render_batch(self.held_out, clips, frames, height, width, generator, edits=[name], held_out=True)
             source, truth = (to_uint8(video.transpose(1, 2) * 2 - 1) for video in (batch.source, batch.target))
             edited = self._edit(source, batch.phrases, self.model.sampler.steps)
+            asked = batch.region[:, :, 0]
+            asked = torch.where(asked.sum(dim=(1, 2, 3), keepdim=True) > 0, asked, 1.0)  # "unchanged" asks for nothing
             for kind, video in {"edited": edited, "unedited": source}.items():
-                value = psnr_within(video, truth, batch.region)
+                value = float(psnr(video, truth, asked).mean())
                 scores[f"{name} {kind}"] = value
                 means.setdefault(f"mean {edit.kind} {kind}", []).append(value)
             columns.append(torch.cat([video[0, -1] for video in (source, truth, edited)]))
@@ -239,8 +259,9 @@ class FlowStage:
         frames = latents * self.model.codec.frames_per_latent
         batch = render_batch(self.bank, clips, frames, height, width, generator)
         source, target = self._latents(batch.source, batch.target)
+        tokens, mask = self.prompts(batch.phrases, self.config.text_tokens)
         weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
-        return Clips(source, target, self._weight(batch), batch.phrases, weather.to(self.device, non_blocking=True))
+        return Clips(source, target, self._weight(batch), tokens, mask, weather.to(self.device, non_blocking=True))
 
     def _latents(self, *videos: Tensor) -> Sequence[Tensor]:
         """Clips [B, F, 3, H, W] in [0, 1] -> latents of each, float32"""
@@ -339,13 +360,3 @@ class FlowStage:
         codec = build_codec(self.model.codec)
         load_weights({"codec": codec}, load_export(folder))
         return codec.to(self.device, dtype).eval().requires_grad_(False)
-
-
-def psnr_within(video: Tensor, truth: Tensor, region: Tensor) -> float:
-    """Decibels of two videos, RGB uint8 [B, F, H, W, 3], over the pixels of region [B, F, 1, H, W], and over all pixels
-    where a clip has no region; mean over clips."""
-    weight = region.permute(0, 1, 3, 4, 2).float()
-    weight = torch.where(weight.sum(dim=(1, 2, 3, 4), keepdim=True) > 0, weight, 1.0)
-    error = (video.float() - truth.float()).square().mean(dim=-1, keepdim=True)
-    mse = (error * weight).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
-    return float((10 * torch.log10(255**2 / mse.clamp_min(1e-2))).mean())
