@@ -29,6 +29,7 @@ class DiTConfig:
         3  # latent frames of most recent whole chunks that softmax blocks see besides the sink; None: all
     )
     rope_theta: float = 10000.0
+    max_position: int = 512  # latent frames that positions, and with them the distance to the sink, stay below
     norm_eps: float = 1e-6
     attention_norm_eps: float = 1e-5  # q and k of self-attention, and the text
     cross_norm_eps: float = 1e-6
@@ -62,6 +63,11 @@ class CodecConfig:
     stride: int  # pixels per latent cell along height and width
     first_latent_frames: int  # frames that the first latent of a stream stands for
     widths: tuple[int, ...] = ()  # channels at each resolution, fine to coarse
+    blocks: tuple[int, ...] = ()  # residual blocks at each resolution; this and what follows: LTX-2 only
+    decoder_widths: tuple[int, ...] = ()  # fine to coarse, too
+    decoder_blocks: tuple[int, ...] = ()
+    decoder_padding: str = "reflect"  # of the picture's border; or "zeros"
+    decode: str = "causal"  # or "chunk_tile": overlapping windows that see two latents ahead
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,9 @@ class TextConfig:
     kind: str
     dim: int
     max_tokens: int
+    model: str = ""  # folder or hub repository of the encoder, where it does not come with the package
+    revision: str = ""  # of the repository; empty: the latest
+    template: str = ""  # what stands before every instruction
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,7 @@ class ModelConfig:
     text: TextConfig
     sampler: SamplerConfig
     size: int = 256  # short side, pixels, that the model was trained at
+    prompt_policy: str = "keep"  # what becomes of a stream's memory when its prompt changes, if nobody says
     edits: dict[str, TaughtEdit] = field(default_factory=dict)  # by name; empty where any instruction may be tried
 
 
@@ -128,6 +138,7 @@ def nano() -> ModelConfig:
             text_dim=384,
             ffn_dim=960,
             window=4,
+            max_position=512,  # the clock of training clips jumps by that much at most
             blend=True,
             coordinates=True,
         ),
@@ -144,6 +155,7 @@ def nano() -> ModelConfig:
             temperature=0.7,
             repeat_noise=True,
         ),
+        prompt_policy="reset",  # measured: it is taught little of what comes after a change
     )
 
 
@@ -151,13 +163,26 @@ def two_b() -> ModelConfig:
     """The released 2 B model at 1280x704 (streaming variant; the bidirectional one differs in weights only)."""
     return ModelConfig(
         name="2b",
-        dit=DiTConfig(latent_channels=128, dim=2240, depth=20, heads=20, text_dim=2304, ffn_dim=6720),
-        codec=CodecConfig("ltx2", latent_channels=128, frames_per_latent=8, stride=32, first_latent_frames=1),
-        text=TextConfig("gemma", dim=2304, max_tokens=300),
+        dit=DiTConfig(
+            latent_channels=128, dim=2240, depth=20, heads=20, text_dim=2304, ffn_dim=6720, max_position=1024
+        ),
+        codec=CodecConfig(
+            "ltx2",
+            latent_channels=128,
+            frames_per_latent=8,
+            stride=32,
+            first_latent_frames=1,
+            widths=(128, 256, 512, 1024, 2048),
+            blocks=(4, 6, 6, 2, 2),
+            decoder_widths=(128, 256, 512, 1024),
+            decoder_blocks=(5, 5, 5, 5),
+        ),
+        text=TextConfig("gemma", dim=2304, max_tokens=300, model="Efficient-Large-Model/gemma-2-2b-it"),
         sampler=SamplerConfig(
             first_chunk=5, chunk=3, steps=4, shift=8.0, schedules=((1.0, 0.961, 0.893, 0.743), (1.0, 0.743))
         ),
         size=704,
+        prompt_policy="recache",
     )
 
 

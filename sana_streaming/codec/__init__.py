@@ -1,12 +1,13 @@
 """Video codecs: frames in [-1, 1] to latents and back, causal in time, with what they remember as a value."""
 
 from sana_streaming.codec.base import VideoCodec
+from sana_streaming.codec.ltx2 import Ltx2Codec
 from sana_streaming.codec.nano import NanoCodec
 from sana_streaming.config import CodecConfig
 
 __all__ = ["CODECS", "VideoCodec", "build_codec"]
 
-CODECS = {"nano": NanoCodec}
+CODECS = {"ltx2": Ltx2Codec, "nano": NanoCodec}
 
 
 def build_codec(config: CodecConfig) -> VideoCodec:

@@ -32,6 +32,10 @@ class VideoCodec(nn.Module):
     def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
         """latents [B, C, T, h, w] -> frames [B, 3, F, H, W] about [-1, 1], not clamped, and the state after"""
 
+    def flush(self, state: Any) -> Tensor | None:
+        """Frames [B, 3, F, H, W] of a stream that has ended which `decode` still holds back; None if there are none."""
+        return None
+
     @abstractmethod
     def frames_of(self, latents: int, first: bool) -> int:
         """How many frames a chunk of that many latents stands for; `first`: the chunk opens the stream."""
