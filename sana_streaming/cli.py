@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 COMMANDS = {
     "edit": ("sana_streaming.cli", "edit a video file by instruction"),
     "bench": ("sana_streaming.bench.command", "measure the speed of this machine"),
+    "download": ("sana_streaming.commands.download", "fetch a released model"),
+    "import": ("sana_streaming.commands.import_model", "make a model folder of published files"),
+    "export": ("sana_streaming.commands.export_model", "write a model folder in the style of diffusers"),
 }
-VIDEO_LIBRARIES = ("av", "tqdm")  # a server may do without
+LIBRARIES = {  # that some installations do without, and how they are installed
+    "av": "av",
+    "tqdm": "tqdm",
+    "huggingface_hub": "'sana-streaming[hub]'",
+    "yaml": "'sana-streaming[hub]'",
+    "transformers": "'sana-streaming[2b]'",
+}
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 HEADINGS = {  # of the kinds of edits, in the order of --list-edits
     "look": "whole-frame looks",
@@ -59,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except ModuleNotFoundError as error:
-        if error.name not in VIDEO_LIBRARIES:
+        if error.name not in LIBRARIES:
             raise
-        print(f"error: {error.name} is missing; install it with: pip install {error.name}", file=sys.stderr)
+        print(f"error: {error.name} is missing; install it with: pip install {LIBRARIES[error.name]}", file=sys.stderr)
         return FAILED
     except ImportError as error:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # which came while a compiled module was loading

@@ -13,9 +13,9 @@ LEVELS = [
     {"config", "state", "ops", "io", "metrics"},
     {"model", "codec", "text", "diffusion", "quant"},
     {"checkpoint"},
-    {"stream", "data"},
+    {"stream", "data", "download"},
     {"train", "eval", "bench", "server"},
-    {"cli"},
+    {"cli", "commands"},
     {"__main__"},
 ]
 LEVEL = {unit: level for level, units in enumerate(LEVELS) for unit in units} | {"__init__": 4, "__version__": -1}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from sana_streaming.config import TextConfig
@@ -20,17 +21,23 @@ class TextEncoder(Protocol):
         ...
 
 
-def _minilm(config: TextConfig) -> TextEncoder:
+def _minilm(config: TextConfig, device: torch.device | None) -> TextEncoder:
     from sana_streaming.text.minilm import MiniLM
 
     return MiniLM(config)
 
 
-ENCODERS: dict[str, Callable[[TextConfig], TextEncoder]] = {"minilm": _minilm}
+def _gemma(config: TextConfig, device: torch.device | None) -> TextEncoder:
+    from sana_streaming.text.gemma import Gemma
+
+    return Gemma(config, device)
 
 
-def load_encoder(config: TextConfig) -> TextEncoder:
-    """The text encoder that a config names."""
+ENCODERS: dict[str, Callable[[TextConfig, torch.device | None], TextEncoder]] = {"minilm": _minilm, "gemma": _gemma}
+
+
+def load_encoder(config: TextConfig, device: torch.device | None = None) -> TextEncoder:
+    """The text encoder that a config names. `device`: for encoders that need one; a GPU, if there is one."""
     if config.kind not in ENCODERS:
         raise ValueError(f"text encoder: expected one of {sorted(ENCODERS)}, got {config.kind!r}")
-    return ENCODERS[config.kind](config)
+    return ENCODERS[config.kind](config, device)
