@@ -55,10 +55,10 @@ def stack(states: Sequence[S]) -> S:
 
 
 def select(state: S, index: slice | Tensor | Sequence[int]) -> S:
-    """The state of some streams of a batch."""
+    """The state of some streams of a batch; a copy, for a view would keep the other streams in memory."""
     if not isinstance(index, slice | Tensor):
         index = torch.tensor(index)
-    return map_state(lambda x: x[index], state)
+    return map_state(lambda x: x[index].clone() if isinstance(index, slice) else x[index], state)
 
 
 def detach(state: S) -> S:
@@ -67,5 +67,6 @@ def detach(state: S) -> S:
 
 
 def nbytes(state: Any) -> int:
-    """Bytes that the tensors of a state hold."""
-    return sum(x.numel() * x.element_size() for x in tensors(state))
+    """Bytes that the tensors of a state hold; a tensor that stands in several places counts once."""
+    distinct = {id(x): x for x in tensors(state)}
+    return sum(x.numel() * x.element_size() for x in distinct.values())

@@ -28,7 +28,8 @@ class TextContext:
 class DiTState:
     """All that the transformer remembers of a stream."""
 
-    position: Tensor  # int64 [B]: latent frames committed so far
+    position: Tensor  # int64 [B]: of the next latent frame; re-basing moves it down, else it counts those committed
+    sink: Tensor | None  # int64 [B]: position of the sink's first latent frame
     blocks: tuple[BlockState, ...]
 
 
@@ -55,7 +56,7 @@ class DiT(nn.Module):
     def init_state(self, batch: int, grid: tuple[int, int]) -> DiTState:
         """The beginning of `batch` streams of latents with height and width `grid`."""
         position = torch.zeros(batch, dtype=torch.int64, device=self.input.weight.device)
-        return DiTState(position, tuple(block.init_state(batch, grid) for block in self.blocks))
+        return DiTState(position, None, tuple(block.init_state(batch, grid) for block in self.blocks))
 
     def encode_text(self, tokens: Tensor, mask: Tensor | None = None) -> TextContext:
         """Token states [B, L, E] and mask [B, L], non-zero where there is text -> what the blocks read of them.
@@ -93,7 +94,8 @@ class DiT(nn.Module):
         shift, scale = table.unbind(-2)
         output = self.output(modulate(h, shift, scale, self.config.norm_eps)).permute(0, 4, 1, 2, 3)
         velocity = self._blended(output, x, source, levels) if self.config.blend else output
-        return velocity.to(x.dtype), DiTState(state.position + grid[0], tuple(after))
+        sink = state.position if self.config.sink and state.sink is None else state.sink
+        return velocity.to(x.dtype), DiTState(state.position + grid[0], sink, tuple(after))
 
     def _blended(self, output: Tensor, x: Tensor, source: Tensor, levels: Tensor) -> Tensor:
         """The velocity that leads from x to the blend of source and the model's own picture. A gate for each channel of

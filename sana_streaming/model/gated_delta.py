@@ -20,6 +20,10 @@ class GatedDeltaState:
     memory: Tensor  # [B, N, K, V], float32: it is summed into for the whole life of a stream
     normalizer: Tensor  # [B, N, K], float32
 
+    def moved(self, shift: Rotary, sink_shift: Rotary) -> "GatedDeltaState":
+        """The same memory at other positions in time. There is no sink in it, and its normalizer knows no positions."""
+        return GatedDeltaState(rotate(self.memory.mT, shift).mT.contiguous(), self.normalizer)
+
 
 class GatedDeltaAttention(SelfAttention):
     def __init__(self, config: DiTConfig):

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
 class Rotary:
-    """The rotation of every token of a chunk: cos and sin, float32 [B, 1, L, K // 2]."""
+    """The rotation of every token of a chunk: cos and sin, float32 [B, 1, L, K // 2]. L may be 1: all tokens alike."""
 
     cos: Tensor
     sin: Tensor
@@ -39,8 +40,18 @@ def rotary(position: Tensor, grid: tuple[int, int, int], head_dim: int, theta: f
     return Rotary(angles.cos().float(), angles.sin().float())
 
 
+def time_shift(frames: Tensor, head_dim: int, theta: float) -> Rotary:
+    """The rotation that moves rotated keys of any position by `frames`, int64 [B], along time.
+
+    float64: a long-lived memory is turned again and again by the same angle, and must not grow or shrink by it.
+    """
+    time, height, width = axis_dims(head_dim)
+    angles = F.pad(_angles(frames, time, theta), (0, (height + width) // 2))[:, None, None]
+    return Rotary(angles.cos(), angles.sin())
+
+
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """x [B, N, L, K] -> the same, every channel pair turned by its token's angle. Computed in float32."""
+    """x [B, N, L, K] -> the same, every channel pair turned by its token's angle. Computed in the rotation's dtype."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * rotary.cos - odd * rotary.sin, even * rotary.sin + odd * rotary.cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)

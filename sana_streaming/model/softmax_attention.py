@@ -21,10 +21,19 @@ class KeysValues:
 
 @dataclass(frozen=True)
 class SoftmaxState:
-    """The first chunk, kept for good, and the most recent ones."""
+    """The first chunk, kept until the stream is anchored anew, and the most recent ones."""
 
     sink: KeysValues | None
     recent: tuple[KeysValues, ...]
+
+    def moved(self, shift: Rotary, sink_shift: Rotary) -> "SoftmaxState":
+        """The same keys at other positions in time; the sink may go another way than the rest."""
+        sink = self.sink and KeysValues(rotate(self.sink.keys, sink_shift), self.sink.values)
+        return SoftmaxState(sink, tuple(KeysValues(rotate(c.keys, shift), c.values) for c in self.recent))
+
+    def without_sink(self) -> "SoftmaxState":
+        """The next chunk becomes the sink. Until then the former one is still seen, as the oldest of the recent."""
+        return SoftmaxState(None, (*((self.sink,) if self.sink else ()), *self.recent))
 
 
 class SoftmaxAttention(SelfAttention):
@@ -47,10 +56,9 @@ class SoftmaxAttention(SelfAttention):
         return self.merge(o, gate), self._remember(state, current, tokens=x.shape[2] * x.shape[3])
 
     def _remember(self, state: SoftmaxState, current: KeysValues, tokens: int) -> SoftmaxState:
-        """The first chunk becomes the sink; of the others stay as many of the latest as fit into the window, whole."""
-        if self.sink and state.sink is None:
-            return SoftmaxState(sink=current, recent=state.recent)
-        recent = (*state.recent, current)
+        """A missing sink is filled; of the other chunks stay as many of the latest as fit into the window, whole."""
+        becomes_sink = self.sink and state.sink is None
+        recent = state.recent if becomes_sink else (*state.recent, current)
         while self.window is not None and sum(c.keys.shape[2] for c in recent) > self.window * tokens:
             recent = recent[1:]
-        return SoftmaxState(state.sink, recent)
+        return SoftmaxState(current if becomes_sink else state.sink, recent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,22 @@ from sana_streaming.config import ModelConfig, TaughtEdit
 from sana_streaming.diffusion.flow import Sampling, sampling
 from sana_streaming.diffusion.sampler import sample_chunk
 from sana_streaming.model.dit import DiT, DiTState, TextContext
+from sana_streaming.model.rebase import anchor, keep_in_range
 from sana_streaming.text import load_encoder
+
+from .prompt_policy import POLICIES, PromptRequest, Receipt
 
 if TYPE_CHECKING:
     from sana_streaming.stream.run import Report
+
+
+@dataclass(frozen=True)
+class LastChunk:
+    """What it takes to remember the last chunk once more, under another prompt."""
+
+    source: Tensor  # latents [B, C, T, h, w]
+    latents: Tensor  # the edited ones
+    past: DiTState  # what the chunk read; most of its tensors are those of the state after it
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class EditState:
     denoiser: DiTState
     decoder: Any  # of the codec
     noise: Tensor | None = None  # [B, C, 1, h, w]: what every latent frame begins from, where a model repeats it
+    last: LastChunk | None = None  # None before the first chunk
 
 
 def init_state(codec: VideoCodec, dit: DiT, batch: int, height: int, width: int) -> EditState:
@@ -57,7 +70,7 @@ def edit_chunk(
     denoise = partial(dit, source=source, text=text)
     latents, denoiser = sample_chunk(denoise, noise, sampling.levels, state.denoiser)
     edited, decoder = codec.decode(latents, state.decoder)
-    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept)
+    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept, LastChunk(source, latents, state.denoiser))
 
 
 def draw_noise(
@@ -121,7 +134,7 @@ class Editor:
         folder = checkpoint.find(model)
         target = pick_device(device)
         config, dit, codec = checkpoint.load(folder, target, pick_dtype(target))
-        return cls(config, dit, codec, load_encoder(config.text))
+        return cls(config, dit, codec, load_encoder(config.text, target))
 
     @property
     def stride(self) -> int:
@@ -167,45 +180,87 @@ class Session:
         self.state: EditState | None = None  # until the first frames tell their size
         self.size = (0, 0)
         self.chunks = 0
-        self.set_prompt(prompt)
+        self.text = editor.prompt(prompt)
+        self.change: PromptRequest | None = None  # waits for the next chunk, as the following one does
+        self.anchoring: Receipt | None = None
 
     @property
     def chunk_frames(self) -> int:
         """How many frames the next chunk takes."""
-        first = self.chunks == 0
-        return self.editor.codec.frames_of(self.lengths[0 if first else 1], first)
+        return next(iter(self._lengths()))
 
-    def set_prompt(self, prompt: str) -> None:
-        """Takes effect at the next chunk. ValueError if it is empty."""
-        self.text = self.editor.prompt(prompt)
+    def set_prompt(self, prompt: str, policy: str | None = None) -> Receipt:
+        """Accepted at once, takes effect at the next chunk, whose number the receipt then tells; if another prompt
+        comes before that, this one never does (but a reset stays one). ValueError if it is empty or the policy unknown.
+
+        policy: what becomes of the past, see `prompt_policy`: "keep" (it stays), "recache" (the last chunk is
+        remembered again under the new prompt) or "reset" (all is forgotten, and the next chunk is a first one, with
+        the length of a first one: ask `chunk_frames` again; one of the usual length, already gathered, is taken too);
+        the model's own if not given.
+        """
+        policy = self.editor.config.prompt_policy if policy is None else policy
+        if policy not in POLICIES:
+            raise ValueError(f"unknown policy '{policy}': expected {', '.join(POLICIES)}")
+        if self.change is not None and self.change.policy == "reset":
+            policy = "reset"  # a chunk of a first one's length may already be gathering
+        self.change = PromptRequest(self.editor.prompt(prompt), policy, Receipt())
+        return self.change.receipt
+
+    def anchor(self) -> Receipt:
+        """Make the next chunk the sink, which softmax attention then always sees in place of the first chunk: after a
+        cut in the source, or for a fresh start of a long stream. The receipt tells which chunk it became."""
+        self.anchoring = Receipt()
+        return self.anchoring
 
     def step(self, frames: Tensor) -> Tensor:
         """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU."""
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) != self.chunk_frames:
+        lengths = self._lengths()
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) not in lengths:
             raise ValueError(
                 f"expected {self.chunk_frames} RGB frames, uint8 [F, H, W, 3], got {frames.dtype} {tuple(frames.shape)}"
             )
         height, width, stride = frames.shape[1], frames.shape[2], self.editor.stride
         if height % stride or width % stride:
             raise ValueError(f"expected height and width in multiples of {stride}, got {height}x{width}")
-        editor = self.editor
-        if self.state is None:
-            self.state = init_state(editor.codec, editor.dit, 1, height, width)
-            self.size = height, width
-        if (height, width) != self.size:
+        if self.state is not None and (height, width) != self.size:
             raise ValueError(f"expected frames of {self.size[0]}x{self.size[1]} as before, got {height}x{width}")
+        editor, change, anchoring = self.editor, self.change, self.anchoring
+        text = self.text if change is None else change.text
         with torch.inference_mode():
-            batch = frames[None].to(editor.device)
-            edited, self.state = edit_chunk(
-                editor.codec, editor.dit, batch, self.text, self.state, self.generator, self.sampling
-            )
+            state = self.state or init_state(editor.codec, editor.dit, 1, height, width)
+            if change is not None:
+                state = POLICIES[change.policy](editor.dit, state, text)
+            denoiser = state.denoiser if anchoring is None else anchor(state.denoiser)
+            state = replace(state, denoiser=keep_in_range(denoiser, lengths[len(frames)], editor.dit.config))
+            batch, generator = frames[None].to(editor.device), self.generator.clone_state()
+            edited, state = edit_chunk(editor.codec, editor.dit, batch, text, state, generator, self.sampling)
+        # Only now, so that a chunk that fails leaves everything as it was.
+        self.state, self.generator, self.size, self.text = state, generator, (height, width), text
+        if change is not None:
+            change.receipt.applied = self.chunks
+        if anchoring is not None:
+            anchoring.applied = self.chunks
+        if self.change is change:  # else another one came meanwhile
+            self.change = None
+        if self.anchoring is anchoring:
+            self.anchoring = None
         self.chunks += 1
         return edited[0].cpu()
+
+    def _lengths(self) -> dict[int, int]:
+        """Frames -> latent frames of what may come next; the preferred length comes first."""
+        first, (opening, usual) = self.chunks == 0, self.lengths
+        forgets = self.change is not None and self.change.policy == "reset"
+        latents = [opening] if first else [opening, usual] if forgets else [usual]
+        return {self.editor.codec.frames_of(n, first): n for n in latents}
 
     def fork(self) -> Session:
         """A second stream that goes on from here, bit for bit as this one would: for undo and to compare prompts."""
         twin = copy.copy(self)
         twin.generator = self.generator.clone_state()
+        # Receipts tell of this stream only.
+        twin.change = self.change and replace(self.change, receipt=Receipt())
+        twin.anchoring = self.anchoring and Receipt()
         return twin
 
 

@@ -14,7 +14,7 @@ from sana_streaming.data.bank import Bank, load_bank  # noqa: E402
 from sana_streaming.data.pack import pack  # noqa: E402
 
 PHOTOS = 24
-NAMED_PHOTOS = ("294_volna", "045_panda")  # a place and an animal to cut out
+NAMED_PHOTOS = ("274_sunset", "045_panda")  # a place and an animal to cut out
 VOCABULARY = {"render3d_cat": "cat", "render3d_dog": "dog", "fluent3d_banana": "banana"}
 COLOURS = {"red": (40, 40, 230), "green": (40, 200, 40), "blue": (230, 40, 40)}  # blue, green, red
 
