@@ -150,6 +150,19 @@ def test_clips_whose_prompt_changes_stay_as_they_are_at_first(stage: FlowStage) 
     assert last > 0.01
 
 
+def test_a_draft_of_its_own_takes_the_place_of_the_truth(stage: FlowStage) -> None:
+    shake(stage)
+    bounds, inputs = inputs_of(stage)
+    everywhere = torch.ones(12, dtype=torch.bool)
+    halfway = inputs | {"drafted": everywhere, "own": ~everywhere, "levels": torch.full_like(inputs["levels"], 0.5)}
+    truth = stage._accumulate(bounds, **halfway)[0]
+    stage.config = dataclasses.replace(stage.config, own_draft=1.0)
+    assert stage._accumulate(bounds, **halfway | {"drafted": ~everywhere})[0] == truth
+    assert stage._accumulate(bounds, **halfway)[0] != truth
+    pure = halfway | {"levels": torch.ones_like(inputs["levels"])}  # where noise is all that there is
+    assert stage._accumulate(bounds, **pure)[0] == stage._accumulate(bounds, **pure | {"drafted": ~everywhere})[0]
+
+
 def test_rendered_clips_are_used_again_with_other_noise(stage: FlowStage) -> None:
     generator = torch.Generator().manual_seed(0)
     stage.backward(0, generator)

@@ -56,6 +56,7 @@ class FlowConfig:
     text_tokens: int = 32  # every instruction of the data is shorter
     pure_noise: float = 0.45  # share of chunks that start from noise alone, where sampling begins
     lowest_level: float = 0.3  # no schedule of the preset goes lower
+    own_draft: float = 0.0  # share of clips that begin from the model's own first estimate, as the second step does
     own_past: float = 0.6  # share of clips whose past is the model's own estimate
     jumps: float = 0.3  # share of clips whose clock jumps
     longest_jump: int = 512  # latent frames
@@ -156,6 +157,7 @@ class FlowStage:
             "changes": changes,
             "weather": clips.weather,
             "jump": jump,
+            "drafted": self._chance(config.own_draft, batch, generator),
             "own": self._chance(config.own_past, batch, generator),
             "noise": self.model.sampler.temperature * torch.where(alike, noise[:, :, :1], noise),
             "levels": torch.stack([self._levels(batch, generator) for _ in bounds[1:]], dim=1),
@@ -174,6 +176,7 @@ class FlowStage:
         changes: Tensor,
         weather: Tensor,
         jump: Tensor,
+        drafted: Tensor,
         own: Tensor,
         noise: Tensor,
         levels: Tensor,
@@ -188,8 +191,11 @@ class FlowStage:
                 data = torch.where(changes[wide], beside, data)
                 weigh = torch.where(changes[wide[:4]], 1.0, weigh)
                 prompt = self._text(first_tokens, first_mask)
-            sigma = levels[:, i]
-            noisy = interpolate(data, noise[:, :, start:end], sigma[wide])
+            sigma, begin = levels[:, i], data
+            if self.config.own_draft:
+                first, _ = self.dit(noise[:, :, start:end], torch.ones_like(sigma), state, source=beside, text=prompt)
+                begin = torch.where(drafted[wide], (noise[:, :, start:end] - first).detach(), data)
+            noisy = interpolate(begin, noise[:, :, start:end], sigma[wide])
             velocity, _ = self.dit(noisy, sigma, state, source=beside, text=prompt)
             estimate = noisy - sigma[wide] * velocity
             error = weigh * self._error(estimate - data)
