@@ -129,6 +129,9 @@ class WatchedCodec(VideoCodec):
     def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
         return self._watch(self._codec.decode, latents, state)
 
+    def flush(self, state: Any) -> Tensor | None:
+        return self._codec.flush(state)
+
     def mark(self) -> None:
         machine.synchronise(self._device)
         self.marks.append(perf_counter())
