@@ -27,6 +27,7 @@ COMMANDS = {
     "download": ("sana_streaming.commands.download", "fetch a released model"),
     "import": ("sana_streaming.commands.import_model", "make a model folder of published files"),
     "export": ("sana_streaming.commands.export_model", "write a model folder in the style of diffusers"),
+    "doctor": ("sana_streaming.commands.doctor", "say what runs on this machine and what a download would fetch"),
 }
 LIBRARIES = {  # that some installations do without, and how they are installed
     "av": "av",
@@ -130,6 +131,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the noise; the same seed gives the same result",
     )
     parser.add_argument(
+        "--guidance",
+        type=at_least_1,
+        metavar="N",
+        help="above 1, and at twice the work: how far to lead away from the negative prompt (default: the model's)",
+    )
+    parser.add_argument(
+        "--negative-prompt", metavar="TEXT", help="what the result should not look like; needs guidance above 1"
+    )
+    parser.add_argument(
         "--size",
         type=whole(32),
         metavar="PIXELS",
@@ -176,6 +186,8 @@ def run(args: argparse.Namespace) -> int:
             compare=args.compare,
             seed=args.seed,
             steps=args.steps,
+            guidance=args.guidance,
+            negative_prompt=args.negative_prompt,
             start=args.start,
             duration=args.duration,
             prompts=changes,
@@ -260,6 +272,14 @@ def positive_seconds(text: str) -> float:
     value = number_in(text)
     if value is None or value <= 0:
         raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return value
+
+
+def at_least_1(text: str) -> float:
+    """An argument type: a number of 1 or more."""
+    value = number_in(text)
+    if value is None or value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of 1 or more, got {text!r}")
     return value
 
 

@@ -5,6 +5,7 @@ H, W height, width.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -95,8 +96,16 @@ class SamplerConfig:
     repeat_noise: bool = (
         False  # every latent frame of a stream begins from the same noise, which keeps the picture calm
     )
+    guidance: float = 1.0  # how far the result is led away from the negative prompt; above 1 at twice the work
+    negative_prompt: str = ""
+    clip: tuple[int, ...] = ()  # fewest and most latent frames, of a model that edits short clips whole (DPM-Solver++)
+    motion_score: int = 0  # told to the model behind every instruction; 0: not
 
     def __post_init__(self) -> None:
+        if not 1 <= self.guidance < math.inf:
+            raise ValueError(f"expected guidance of 1 or more, got {self.guidance}")
+        if self.clip and not (len(self.clip) == 2 and 1 <= self.clip[0] <= self.clip[1]):
+            raise ValueError(f"expected clip to be the fewest and the most latent frames, got {self.clip}")
         for schedule in self.schedules:
             if list(schedule) != sorted(schedule, reverse=True) or not all(0 < s <= 1 for s in schedule):
                 raise ValueError(f"a schedule must fall from 1 towards 0, got {schedule}")
@@ -160,7 +169,7 @@ def nano() -> ModelConfig:
 
 
 def two_b() -> ModelConfig:
-    """The released 2 B model at 1280x704 (streaming variant; the bidirectional one differs in weights only)."""
+    """The released 2 B model at 1280x704 (streaming variant; the other has its own weights and sampler)."""
     return ModelConfig(
         name="2b",
         dit=DiTConfig(

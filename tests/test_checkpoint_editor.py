@@ -34,7 +34,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     dit = replace(two_b().dit, latent_channels=4, dim=24, heads=2, depth=4, text_dim=DIM, ffn_dim=16)
     weights = scatter({k: torch.randn_like(v) / 5 for k, v in DiT(dit).state_dict().items()}, PUBLISHED)
-    for name in [f"blocks.{i}.attn.{part}.weight" for i in range(3) for part in "qk"]:
+    for name in [f"blocks.{i}.attn.{part}.weight" for i in range(4) for part in "qk"]:
         weights[name] = weights[name][..., None]  # one tap
     torch.save({"generator": weights}, tmp_path / "dit.pth")
     (tmp_path / "vae").mkdir()

@@ -13,10 +13,20 @@ from torch import Tensor
 from sana_streaming.checkpoint.folder import check_free, read, write
 from sana_streaming.checkpoint.names import PUBLISHED, Shape, gather
 from sana_streaming.codec.ltx2 import read_published as read_codec
-from sana_streaming.config import DiTConfig, ModelConfig
+from sana_streaming.config import DiTConfig, ModelConfig, SamplerConfig
 from sana_streaming.model.dit import DiT
 
 VARIANTS = ("streaming", "bidirectional")
+WHOLE_CLIPS = SamplerConfig(  # how the bidirectional variant is sampled; the negative prompt is in words of our own
+    first_chunk=11,
+    chunk=11,
+    steps=50,
+    shift=8.0,
+    guidance=6.0,
+    negative_prompt="blurry, distorted, flickering, noisy, overexposed, deformed, low quality, watermark, subtitles",
+    clip=(4, 11),  # up to 81 frames, which is what it was trained on
+    motion_score=10,
+)
 WRAPPERS = ("generator", "state_dict")  # what a file may hold its weights in, outermost first
 PREFIXES = ("model.", "module.")  # what may stand before every name, outermost first
 
@@ -39,7 +49,8 @@ def import_published(
     variant = variant or variant_of(published, config.dit)
     weights = {"dit": from_published(published, config.dit, variant, source)}
     name = config.name if variant == "streaming" else f"{config.name}-{variant}"
-    config = replace(config, name=name, text=replace(config.text, template=template))
+    sampler = config.sampler if variant == "streaming" else WHOLE_CLIPS
+    config = replace(config, name=name, text=replace(config.text, template=template), sampler=sampler)
     if vae is not None:
         codec, weights["codec"] = read_codec(vae, decode)
         if codec.latent_channels != config.dit.latent_channels:

@@ -20,7 +20,7 @@ class CrossAttention(nn.Module):
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """text [B, L, D] -> keys, values [B, N, L, K]"""
         k, v = self.kv(text).chunk(2, dim=-1)
-        return self._split(self.k_norm(k)), self._split(v)
+        return self._split(self.k_norm(k)), self._split(v).contiguous()  # a view would keep k in memory, too
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """x [B, T, H, W, D], keys and values [B, N, L, K], mask bool [B, 1, 1, L], true where there is text

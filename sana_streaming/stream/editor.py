@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sana_streaming import checkpoint
 from sana_streaming.codec import VideoCodec
 from sana_streaming.config import ModelConfig, TaughtEdit
-from sana_streaming.diffusion.flow import Sampling, sampling
+from sana_streaming.diffusion.flow import Denoise, Sampling, guided, sampling
 from sana_streaming.diffusion.sampler import sample_chunk
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.model.rebase import anchor, keep_in_range
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LastChunk:
-    """What it takes to remember the last chunk once more, under another prompt."""
+    """What it takes to remember the last chunk once more, under another prompt; of twice the batch with guidance."""
 
     source: Tensor  # latents [B, C, T, h, w]
     latents: Tensor  # the edited ones
@@ -47,11 +49,12 @@ class EditState:
     last: LastChunk | None = None  # None before the first chunk
 
 
-def init_state(codec: VideoCodec, dit: DiT, batch: int, height: int, width: int) -> EditState:
+def init_state(codec: VideoCodec, dit: DiT, batch: int, height: int, width: int, guidance: float = 1.0) -> EditState:
     """The beginning of `batch` streams of frames of that size."""
     stride = codec.config.stride
     grid = (height // stride, width // stride)
-    return EditState(codec.init_encoder(batch), dit.init_state(batch, grid), codec.init_decoder(batch))
+    denoiser = dit.init_state(batch * halves(guidance), grid)
+    return EditState(codec.init_encoder(batch), denoiser, codec.init_decoder(batch))
 
 
 def edit_chunk(
@@ -62,15 +65,35 @@ def edit_chunk(
     state: EditState,
     generator: torch.Generator,
     sampling: Sampling,
+    guidance: float = 1.0,
 ) -> tuple[Tensor, EditState]:
     """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator and how to sample
-    -> edited frames of the same shape, and the state after them. Carries no `no_grad`: the caller decides."""
+    -> edited frames of the same shape, and the state after them. Carries no `no_grad`: the caller decides.
+
+    A codec that looks ahead gives fewer frames at first, and the rest when it is flushed. With guidance above 1 the
+    text and the transformer's state are of twice the batch, the negative prompt's half first."""
     source, encoder = codec.encode(to_signed(frames), state.encoder)
     noise, kept = draw_noise(source, state.noise, generator, sampling)
-    denoise = partial(dit, source=source, text=text)
+    denoise = conditioned(dit, source, text, guidance)
     latents, denoiser = sample_chunk(denoise, noise, sampling.levels, state.denoiser)
     edited, decoder = codec.decode(latents, state.decoder)
-    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept, LastChunk(source, latents, state.denoiser))
+    last = LastChunk(for_halves(source, guidance), for_halves(latents, guidance), state.denoiser)
+    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept, last)
+
+
+def conditioned(dit: DiT, source: Tensor, text: TextContext, guidance: float) -> Denoise[DiTState]:
+    """The transformer as samplers call it."""
+    denoise = partial(dit, source=for_halves(source, guidance), text=text)
+    return denoise if guidance == 1 else guided(denoise, guidance)
+
+
+def halves(guidance: float) -> int:
+    """Of how many parts the transformer's batch is: with guidance it runs under the negative prompt, too."""
+    return 1 if guidance == 1 else 2
+
+
+def for_halves(x: Tensor, guidance: float) -> Tensor:
+    return x if guidance == 1 else torch.cat([x, x])
 
 
 def draw_noise(
@@ -104,7 +127,8 @@ def edit_clip(
         piece, state = edit_chunk(codec, dit, frames[:, start:end], text, state, generator, sampling)
         edited.append(piece)
         start = end
-    return torch.cat(edited, dim=1)
+    rest = codec.flush(state.decoder)
+    return torch.cat(edited if rest is None else [*edited, to_uint8(rest)], dim=1)
 
 
 def to_signed(frames: Tensor) -> Tensor:
@@ -120,12 +144,21 @@ def to_uint8(frames: Tensor) -> Tensor:
 class Editor:
     """A model, ready to edit. Holds weights and nothing of any stream; sessions hold the rest."""
 
-    def __init__(self, config: ModelConfig, dit: DiT, codec: VideoCodec, encode_text: Callable[[str], Tensor]):
-        """encode_text: prompt -> token states [L, E]; ValueError for a prompt it cannot take."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        dit: DiT,
+        codec: VideoCodec,
+        encode_text: Callable[[str], Tensor],
+        encode_negative: Callable[[str], Tensor] | None = None,
+    ):
+        """encode_text: prompt -> token states [L, E]; ValueError for a prompt it cannot take.
+        encode_negative: the same for negative prompts, where a model reads them in another way."""
         self.config = config
         self.dit = dit
         self.codec = codec
         self.encode_text = encode_text
+        self.encode_negative = encode_negative
         self.device = next(dit.parameters()).device
 
     @classmethod
@@ -134,7 +167,8 @@ class Editor:
         folder = checkpoint.find(model)
         target = pick_device(device)
         config, dit, codec = checkpoint.load(folder, target, pick_dtype(target))
-        return cls(config, dit, codec, load_encoder(config.text, target))
+        encoder = load_encoder(config.text, target)
+        return cls(config, dit, codec, encoder, getattr(encoder, "negative", None))
 
     @property
     def stride(self) -> int:
@@ -146,14 +180,39 @@ class Editor:
         """What the model was taught, by name; empty for a model that came without a list."""
         return self.config.edits
 
-    def prompt(self, text: str) -> TextContext:
-        """What the transformer reads of an instruction. ValueError if it is empty."""
+    def prompt(self, text: str, negative: str | None = None) -> TextContext:
+        """What the transformer reads of an instruction; with `negative`, as guidance asks for, of that prompt first.
+        ValueError if the instruction is empty."""
+        score = self.config.sampler.motion_score
+        if score and text.strip():
+            text = f"{text.strip()} motion score: {score}."
         with torch.inference_mode():
-            return self.dit.encode_text(self.encode_text(text)[None].to(self.device))
+            states = self.encode_text(text).to(self.device)
+            if negative is None:
+                return self.dit.encode_text(states[None])
+            pair = [self._negative(negative).to(self.device), states]
+            mask = [torch.ones(len(tokens), device=self.device) for tokens in pair]
+            return self.dit.encode_text(pad_sequence(pair, batch_first=True), pad_sequence(mask, batch_first=True))
 
-    def session(self, prompt: str, *, seed: int = 0, steps: int | None = None, chunk: int | None = None) -> Session:
-        """A new stream. `steps`: denoising steps, `chunk`: latent frames per chunk; the model's own if not given."""
-        return Session(self, prompt, seed=seed, steps=steps, chunk=chunk)
+    def _negative(self, prompt: str) -> Tensor:
+        if self.encode_negative is not None:
+            return self.encode_negative(prompt)
+        if not prompt.strip():
+            raise ValueError("expected a negative prompt, which guidance leads away from, got none")
+        return self.encode_text(prompt)
+
+    def session(self, prompt: str, **options: Any) -> Session:
+        """A new stream; of a model that edits short clips whole, a `ClipSession`. Options: those of `Session`."""
+        from sana_streaming.stream.clip import ClipSession
+
+        return (ClipSession if self.config.sampler.clip else Session)(self, prompt, **options)
+
+    def edit_clip(self, frames: Tensor, prompt: str, **options: Any) -> Tensor:
+        """A short clip as a whole, RGB uint8 [F, H, W, 3] -> edited frames of the same shape, on the CPU; for models
+        that do this, such as 2b-bidirectional. Options: seed, steps, guidance, negative_prompt, as in `session`."""
+        from sana_streaming.stream.clip import ClipSession
+
+        return ClipSession(self, prompt, **options).edit(frames)
 
     def edit(self, source: str | Path, edited: str | Path, prompt: str, **options: Any) -> Report:
         """Edit a video file. Options and result: `sana_streaming.stream.run.edit_file`."""
@@ -166,9 +225,24 @@ class Session:
     """One viewer's stream: a state, a random generator and a prompt. Sessions of one editor do not touch each other."""
 
     def __init__(
-        self, editor: Editor, prompt: str, *, seed: int = 0, steps: int | None = None, chunk: int | None = None
+        self,
+        editor: Editor,
+        prompt: str,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        chunk: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str | None = None,
     ):
+        """steps: denoising steps; chunk: latent frames per chunk; guidance: above 1, and at twice the work, how far the
+        result is led away from the negative prompt; the model's own if not given."""
         sampler = editor.config.sampler
+        guidance = sampler.guidance if guidance is None else guidance
+        if not 1 <= guidance < math.inf:
+            raise ValueError(f"expected guidance of 1 or more, got {guidance}")
+        if guidance == 1 and negative_prompt is not None:
+            raise ValueError("a negative prompt has no effect without guidance above 1")
         if chunk is not None and chunk < 1:
             raise ValueError(f"expected at least 1 latent frame per chunk, got {chunk}")
         if not 0 <= seed < 2**64:
@@ -180,7 +254,10 @@ class Session:
         self.state: EditState | None = None  # until the first frames tell their size
         self.size = (0, 0)
         self.chunks = 0
-        self.text = editor.prompt(prompt)
+        self.guidance = guidance
+        negative = sampler.negative_prompt if negative_prompt is None else negative_prompt
+        self.negative = None if guidance == 1 else negative
+        self.text = editor.prompt(prompt, self.negative)
         self.change: PromptRequest | None = None  # waits for the next chunk, as the following one does
         self.anchoring: Receipt | None = None
 
@@ -203,7 +280,7 @@ class Session:
             raise ValueError(f"unknown policy '{policy}': expected {', '.join(POLICIES)}")
         if self.change is not None and self.change.policy == "reset":
             policy = "reset"  # a chunk of a first one's length may already be gathering
-        self.change = PromptRequest(self.editor.prompt(prompt), policy, Receipt())
+        self.change = PromptRequest(self.editor.prompt(prompt, self.negative), policy, Receipt())
         return self.change.receipt
 
     def anchor(self) -> Receipt:
@@ -213,27 +290,23 @@ class Session:
         return self.anchoring
 
     def step(self, frames: Tensor) -> Tensor:
-        """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU."""
-        lengths = self._lengths()
-        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) not in lengths:
-            raise ValueError(
-                f"expected {self.chunk_frames} RGB frames, uint8 [F, H, W, 3], got {frames.dtype} {tuple(frames.shape)}"
-            )
-        height, width, stride = frames.shape[1], frames.shape[2], self.editor.stride
-        if height % stride or width % stride:
-            raise ValueError(f"expected height and width in multiples of {stride}, got {height}x{width}")
-        if self.state is not None and (height, width) != self.size:
-            raise ValueError(f"expected frames of {self.size[0]}x{self.size[1]} as before, got {height}x{width}")
+        """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU.
+
+        A codec that looks ahead gives fewer at first, then as many as come in, and the rest in `flush`."""
+        lengths = self._check(frames)
+        height, width = frames.shape[1:3]
         editor, change, anchoring = self.editor, self.change, self.anchoring
         text = self.text if change is None else change.text
         with torch.inference_mode():
-            state = self.state or init_state(editor.codec, editor.dit, 1, height, width)
+            state = self.state or init_state(editor.codec, editor.dit, 1, height, width, self.guidance)
             if change is not None:
                 state = POLICIES[change.policy](editor.dit, state, text)
             denoiser = state.denoiser if anchoring is None else anchor(state.denoiser)
             state = replace(state, denoiser=keep_in_range(denoiser, lengths[len(frames)], editor.dit.config))
             batch, generator = frames[None].to(editor.device), self.generator.clone_state()
-            edited, state = edit_chunk(editor.codec, editor.dit, batch, text, state, generator, self.sampling)
+            edited, state = edit_chunk(
+                editor.codec, editor.dit, batch, text, state, generator, self.sampling, self.guidance
+            )
         # Only now, so that a chunk that fails leaves everything as it was.
         self.state, self.generator, self.size, self.text = state, generator, (height, width), text
         if change is not None:
@@ -246,6 +319,27 @@ class Session:
             self.anchoring = None
         self.chunks += 1
         return edited[0].cpu()
+
+    def flush(self) -> Tensor:
+        """The edited frames of a stream that has ended which `step` still holds back, [F, H, W, 3]; often there are
+        none. Changes nothing."""
+        with torch.inference_mode():
+            rest = None if self.state is None else self.editor.codec.flush(self.state.decoder)
+            return torch.empty(0, *self.size, 3, dtype=torch.uint8) if rest is None else to_uint8(rest)[0].cpu()
+
+    def _check(self, frames: Tensor) -> dict[int, int]:
+        """ValueError for frames that may not come next; else what may."""
+        lengths = self._lengths()
+        if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) not in lengths:
+            raise ValueError(
+                f"expected {self.chunk_frames} RGB frames, uint8 [F, H, W, 3], got {frames.dtype} {tuple(frames.shape)}"
+            )
+        height, width, stride = frames.shape[1], frames.shape[2], self.editor.stride
+        if height % stride or width % stride:
+            raise ValueError(f"expected height and width in multiples of {stride}, got {height}x{width}")
+        if self.chunks and (height, width) != self.size:
+            raise ValueError(f"expected frames of {self.size[0]}x{self.size[1]} as before, got {height}x{width}")
+        return lengths
 
     def _lengths(self) -> dict[int, int]:
         """Frames -> latent frames of what may come next; the preferred length comes first."""

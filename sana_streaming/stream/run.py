@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sana_streaming.io import Reader, Writer, meant
+from sana_streaming.io import Frame, Reader, Writer, meant
 from sana_streaming.io.size import working_size
 
 from .chunker import chunks
+from .pairing import Pairs
 
 if TYPE_CHECKING:
     from .editor import Editor, Session
@@ -73,7 +74,7 @@ def run(
     size: (width, height) that frames are edited at. stride: of the model's grid; frames are padded to it and cut back.
     prompts: (seconds, prompt) of changes. A change takes effect at the first chunk that begins at or after its time.
     compare: write source and edited side by side.
-    on_progress: called after each chunk with frames done and frames expected (None: unknown).
+    on_progress: called after each chunk, once a frame is done, with frames done and frames expected (None: unknown).
     stop: asked after each chunk; if true, the run ends there, and what is done so far is kept.
     """
     seconds = dict.fromkeys(("read", "edit", "write"), 0.0)
@@ -87,7 +88,13 @@ def run(
     begin = clock()
     pending = deque(sorted(prompts, key=lambda change: change[0]))
     applied: list[PromptChange] = []
-    frames, count, stopped = 0, 0, False
+    pairs, frames, count, stopped = Pairs(), 0, 0, False
+
+    def write(sources: Sequence[Frame], edited: np.ndarray) -> None:
+        with timed("write"):
+            for frame, rgb in pairs.join(sources, edited):
+                writer.write(replace(frame, rgb=np.concatenate([frame.rgb, rgb], axis=1) if compare else rgb))
+
     stream = chunks(reader.frames(size), lambda: session.chunk_frames)
     try:
         while not stopped:
@@ -103,13 +110,20 @@ def run(
                     session.set_prompt(due[1])
                     applied.append(PromptChange(due[1], due[0], count, frames))
                 edited = edit(session, chunk.tensor(), stride)
-            with timed("write"):
-                for frame, rgb in zip(chunk.frames, edited, strict=False):
-                    writer.write(replace(frame, rgb=np.concatenate([frame.rgb, rgb], axis=1) if compare else rgb))
+            write(chunk.frames, edited)
             frames, count = frames + len(chunk.frames), count + 1
+            done = frames - len(pairs.waiting)
+            if on_progress is not None and done:
+                on_progress(done, reader.info.frames)
+            stopped = stop is not None and stop()
+        if pairs.waiting:
+            with timed("edit"):
+                height, width = pairs.waiting[0].rgb.shape[:2]
+                edited = session.flush()[:, :height, :width].numpy()
+            write((), edited)
+            assert not pairs.waiting
             if on_progress is not None:
                 on_progress(frames, reader.info.frames)
-            stopped = stop is not None and stop()
         with timed("write"):
             writer.close(keep_tail=not stopped)
     except BaseException:
@@ -148,6 +162,8 @@ def edit_file(
     compare: bool = False,
     seed: int = 0,
     steps: int | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
     start: float = 0.0,
     duration: float | None = None,
     prompts: Sequence[tuple[float, str]] = (),
@@ -157,10 +173,10 @@ def edit_file(
     """Edit a video file into another: same times, same sound, same aspect.
 
     size: short side in pixels that the video is edited at, and that the result has (default: 256 on a CPU, 512 on a
-    GPU, and never more than the source has). keep_size: scale the result back to the source's size. seed, steps: as in
-    `Editor.session`. start, duration: seconds of the source. prompts: later changes, in seconds of the result.
-    compare, on_progress, stop: as in `run`. ValueError for what cannot be read, written or understood; then no file is
-    left behind.
+    GPU, and never more than the source has). keep_size: scale the result back to the source's size. seed, steps,
+    guidance, negative_prompt: as in `Session`. start, duration: seconds of the source. prompts: later changes, in
+    seconds of the result. compare, on_progress, stop: as in `run`. ValueError for what cannot be read, written or
+    understood; then no file is left behind.
     """
     from sana_streaming.io.overlap import ReadAhead, WriteBehind
     from sana_streaming.io.readers import open_reader
@@ -180,7 +196,9 @@ def edit_file(
     try:
         info = reader.info
         working = working_size(info.width, info.height, size, DEFAULT_SIZES.get(editor.device.type, 512))
-        session = editor.session(prompt, seed=seed, steps=steps)
+        given = {"guidance": guidance, "negative_prompt": negative_prompt}
+        options = {name: value for name, value in given.items() if value is not None}
+        session = editor.session(prompt, seed=seed, steps=steps, **options)
         width, height = (info.width, info.height) if keep_size else working
         shown = width * (2 if compare else 1), height
         writer = open_writer(

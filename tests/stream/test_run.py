@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from sana_streaming import cli
 from sana_streaming.io import Frame, VideoError, VideoInfo
 from sana_streaming.io.file_reader import FileReader
 from sana_streaming.stream.run import PromptChange, check_files, edit_file, run
@@ -31,6 +32,21 @@ class FakeSession:
         assert len(frames) == self.chunk_frames
         self.shapes.append(tuple(frames.shape))
         return 255 - frames
+
+
+class LateSession(FakeSession):
+    """Gives every frame six frames later, the last ones when it is flushed."""
+
+    held = torch.empty(0, dtype=torch.uint8)
+
+    def step(self, frames):
+        edited = super().step(frames)
+        edited = torch.cat([self.held, edited]) if len(self.held) else edited
+        self.held = edited[-6:]
+        return edited[:-6]
+
+    def flush(self):
+        return self.held
 
 
 class FakeEditor:
@@ -66,13 +82,14 @@ class FakeReader:
 
 class FakeWriter:
     def __init__(self, fail_at=None):
-        self.pts, self.sums, self.end, self.shape, self.fail_at = [], [], None, None, fail_at
+        self.pts, self.sums, self.edited, self.end, self.shape, self.fail_at = [], [], [], None, None, fail_at
 
     def write(self, frame):
         if len(self.pts) == self.fail_at:
             raise VideoError("the disk is full")
         self.pts.append(frame.pts)
         self.sums.append(int(frame.rgb[0, 0, 0]))
+        self.edited.append(int(frame.rgb[0, -1, 0]))  # on the right, where both are shown
         self.shape = frame.rgb.shape
 
     def close(self, keep_tail=True):
@@ -162,6 +179,41 @@ def test_progress_and_times_are_told():
     assert report.fps == 20 / 23
 
 
+@pytest.mark.parametrize("count", [1, 5, 6, 13, 20])
+def test_frames_that_come_late_meet_their_source(count):
+    writer, told = FakeWriter(), []
+    report = run(
+        FakeReader(count), LateSession(), writer, stride=16, compare=True, on_progress=lambda *n: told.append(n)
+    )
+    assert writer.pts == [Fraction(i, 25) for i in range(count)]
+    assert writer.sums == list(range(count))
+    assert writer.edited == [255 - i for i in range(count)]
+    assert (report.frames, writer.shape, writer.end) == (count, (4, 12, 3), "whole")
+    assert told[-1] == (count, count)
+
+
+def test_frames_are_done_when_they_are_written():
+    told = []
+    run(FakeReader(20), LateSession(), FakeWriter(), on_progress=lambda *n: told.append(n))
+    assert told == [(7, 20), (15, 20), (20, 20)]  # five were read at first, and none of them was done
+
+
+def test_a_prompt_counts_the_frames_that_were_read():
+    report = run(FakeReader(20), LateSession(), FakeWriter(), prompts=[(0.2, "b")])
+    assert report.prompts == (PromptChange("b", 0.2, 1, 5),)
+
+
+def test_a_stop_keeps_what_comes_late():
+    writer = FakeWriter()
+    report = run(FakeReader(100), LateSession(), writer, stop=lambda: True)
+    assert (report.frames, len(writer.pts), writer.end) == (5, 5, "cut")
+
+
+def test_waiting_for_late_frames_is_editing():
+    report = run(FakeReader(20), LateSession(), FakeWriter(), clock=ticking())
+    assert (report.read_seconds, report.edit_seconds, report.write_seconds) == (4, 4, 5)
+
+
 def test_memory_does_not_grow_with_length():
     most = []
     for count in (40, 400):
@@ -169,6 +221,12 @@ def test_memory_does_not_grow_with_length():
         run(reader, FakeSession(), FakeWriter())
         most.append(reader.most)
     assert most[0] == most[1] <= 2 * 8 + 2
+    late = []
+    for count in (40, 400):
+        reader = FakeReader(count)
+        run(reader, LateSession(), FakeWriter())
+        late.append(reader.most)
+    assert late[0] == late[1] <= most[0] + 6
 
 
 def test_a_file_is_edited_with_its_times_sound_and_aspect(tmp_path):
@@ -244,6 +302,31 @@ def test_a_prompt_that_is_never_reached_is_told(tmp_path):
     with pytest.warns(UserWarning, match="the prompt at 7 s was never reached"):
         report = edit_file(FakeEditor(), source, tmp_path / "out.mp4", "a", prompts=[(7, "d"), (0.15, "c"), (0.1, "b")])
     assert [change.prompt for change in report.prompts] == ["a", "c"]  # "b" was overtaken, which is as it should be
+
+
+def test_guidance_reaches_the_session(tmp_path, monkeypatch, capsys):
+    """From Python and from the command line; it is named only where it is asked for."""
+    asked = []
+
+    class Noting(FakeEditor):
+        def session(self, prompt, **options):
+            asked.append(options)
+            return super().session(prompt)
+
+    source, out = write_clip(tmp_path / "in.mp4", frames=5), tmp_path / "out.mp4"
+    edit_file(Noting(), source, out, "a")
+    edit_file(Noting(), source, out, "a", guidance=3.0, negative_prompt="dull")
+    monkeypatch.setattr("sana_streaming.stream.editor.Editor.load", lambda model, device: Noting())
+    command = ["edit", str(source), str(out), "--prompt", "a", "--guidance"]
+    assert cli.main([*command, "2.5", "--negative-prompt", "grey"]) == 0
+    assert asked == [
+        {"seed": 0, "steps": None},
+        {"seed": 0, "steps": None, "guidance": 3.0, "negative_prompt": "dull"},
+        {"seed": 0, "steps": None, "guidance": 2.5, "negative_prompt": "grey"},
+    ]
+    for wrong in ("0.5", "nan", "much"):
+        assert cli.main([*command, wrong]) == 2
+        assert f"expected a number of 1 or more, got '{wrong}'" in capsys.readouterr().err
 
 
 def test_a_truncated_source_ends_normally(tmp_path):
