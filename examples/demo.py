@@ -13,9 +13,9 @@ from sana_streaming.io.writers import open_writer
 
 CLIP = Path(__file__).parents[1] / "assets" / "webcam_talk_a.mp4"
 INSTRUCTIONS = {
-    "watercolor": "turn the scene into a watercolor",
-    "thermal": "show it through a thermal camera",
-    "pencil": "pencil drawing",
+    "night": "make it night",
+    "underwater": "put the scene under water",
+    "beach": "replace the background with a beach",
 }
 COLUMNS = 5  # moments on the contact sheet
 
