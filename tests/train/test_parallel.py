@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 PROGRAM = """
-import json, sys
+import os, sys
 from pathlib import Path
 import torch
 from torch import nn
@@ -36,6 +36,8 @@ stage = Stage()
 train(stage, Path(sys.argv[1]), LoopConfig(lr=0.1, warmup_steps=1, closing=0), device=torch.device("cpu"), steps=5)
 torch.save(stage.model.state_dict(), Path(sys.argv[1]) / f"weights-{parallel.rank()}.pt")
 parallel.stop()
+sys.stdout.flush()
+os._exit(0)  # gloo's threads may abort an interpreter that ends by itself, after all is done
 """
 
 
