@@ -7,7 +7,7 @@ Shapes: B batch, F frames, T = F / 4 latents, H, W pixels, C channels; h, w cell
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from sana_streaming.config import CodecConfig
 
 PATCH = 4  # pixels along each side that enter as channels; the finest resolution of the convolutions
 CORING = 0.007  # changes between the frames of a latent are shrunk by this, 0.9 levels of 255: below it lies no motion
+JUMP = 0.063  # the step from latent to latent that is spread most, 8 levels of 255: beyond lies motion
 BLOCKS = (2, 1, 1)  # at each resolution, fine to coarse
 
 
@@ -27,6 +28,7 @@ class CodecState:
     """What each block read last, in order: [B, M, h, w] per block, or None before the first latent."""
 
     past: tuple[Tensor | None, ...]
+    picture: Tensor | None = None  # [B, 3, H, W], the last frame; of a decoder that has begun
 
 
 class Block(nn.Module):
@@ -87,7 +89,8 @@ class Upsample(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Ends in one picture that the frames of a latent share and what each adds to it, so that a still stays still."""
+    """Ends in one picture that the frames of a latent share and what each adds to it, so that a still stays still.
+    Small steps from latent to latent are spread over the frames."""
 
     def __init__(self, config: CodecConfig):
         super().__init__()
@@ -104,12 +107,28 @@ class Decoder(nn.Module):
         """latents [B, C, T, h, w] -> frames [B, 3, F, H, W], float32"""
         batch = latents.shape[0]
         x = rearrange(latents, "b c t h w -> (b t) h w c").permute(0, 3, 1, 2)
-        x, state = _run(self.layers, self.entry(x), state, batch)
+        x, after = _run(self.layers, self.entry(x), state, batch)
         x = self.out(x).permute(0, 2, 3, 1).float()  # float32: rounding here would be seen as flicker
         x = rearrange(x, "(b t) h w (f c p q) -> b c t f (h p) (w q)", b=batch, c=3, p=PATCH, q=PATCH)
         shared, own = x[:, :, :, :1], x[:, :, :, 1:]
         common = own.mean(dim=3, keepdim=True)
-        return (shared + common + F.softshrink(own - common, CORING)).flatten(2, 3), state
+        frames = shared + common + F.softshrink(own - common, CORING)
+        return spread_jumps(frames, state.picture).flatten(2, 3), replace(after, picture=frames[:, :, -1, -1].clone())
+
+
+def spread_jumps(frames: Tensor, before: Tensor | None) -> Tensor:
+    """frames [B, 3, T, F, H, W] of T latents and the one before them [B, 3, H, W] -> the frames, without small jumps.
+
+    Each latent has an error of its own, so that a still picture would change a little with every one. A deblocking
+    filter along time: the step to a latent's first frame, where it is small, is taken in equal parts, one a frame.
+    """
+    last = frames[:, :, :, -1]
+    first = frames[:, :, :1, 0] if before is None else before[:, :, None]
+    step = frames[:, :, :, 0] - torch.cat([first, last[:, :, :-1]], dim=2)
+    step = step * torch.exp(-((step / JUMP) ** 2))
+    count = frames.shape[3]
+    due = torch.arange(count - 1, -1, -1, device=frames.device) / count  # what is left to go at each frame
+    return frames - due[:, None, None] * step[:, :, :, None]
 
 
 def _run(layers: nn.ModuleList, x: Tensor, state: CodecState, batch: int) -> tuple[Tensor, CodecState]:

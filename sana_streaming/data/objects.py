@@ -327,8 +327,8 @@ def _edit(
 
 _EDITS = (
     _edit(remove, "remove the dog", 6.0, REMOVE, REMOVE_HELD_OUT),
-    _edit(recolour, "make the car red", 5.0, RECOLOUR, RECOLOUR_HELD_OUT, tuple(COLOURS)),
-    _edit(replace, "replace the dog with a cat", 5.0, REPLACE, REPLACE_HELD_OUT, tuple(VOCABULARY)),
-    _edit(add, "add a cat on the left", 5.0, ADD, ADD_HELD_OUT, tuple(VOCABULARY)),
+    _edit(recolour, "make the car red", 6.0, RECOLOUR, RECOLOUR_HELD_OUT, tuple(COLOURS)),
+    _edit(replace, "replace the dog with a cat", 7.0, REPLACE, REPLACE_HELD_OUT, tuple(VOCABULARY)),
+    _edit(add, "add a cat on the left", 7.0, ADD, ADD_HELD_OUT, tuple(VOCABULARY)),
 )
 OBJECTS: dict[str, Edit] = {edit.name: edit for edit in _EDITS}

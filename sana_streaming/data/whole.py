@@ -21,6 +21,7 @@ from sana_streaming.data.wordings import WORDINGS
 
 DEGREES = ("slightly", "heavily")
 PLAIN_SHARE = 0.7  # of the renders of an edit that comes in degrees
+EASY, HARD = 0.7, 1.5  # how often looks are drawn that are soon learned, or last, against 1
 
 Draw = Callable[[Tensor], Tensor]  # images [M, 3, H, W] in [0, 1] -> the same, may go beyond
 
@@ -55,7 +56,7 @@ def weather(name: str, draw: Callable[[Tensor, str, int], Tensor]) -> Edit:
     def apply(video: Tensor, generator: Generator, degree: str = "", first: int = 0) -> Tensor:
         return draw(video, degree, first).clamp(0, 1)
 
-    return _edit(name, "weather", apply, 2.0, False, DEGREES)
+    return _edit(name, "weather", apply, 4.0, False, DEGREES)
 
 
 def beyond(draw: Draw, amount: float = 1.3) -> Draw:
@@ -92,36 +93,36 @@ WHOLE: dict[str, Edit] = {
     for edit in (
         look("unchanged", looks.unchanged, share=2.0),
         look("grayscale", looks.grayscale),
-        look("sepia", looks.sepia, heavily=lambda x: saturate(looks.sepia(x), 1.9)),
+        look("sepia", looks.sepia, heavily=lambda x: saturate(looks.sepia(x), 1.9), share=EASY),
         look("negative", looks.negative, strong=True),
         look("pencil", looks.pencil, strong=True),
-        look("charcoal", looks.charcoal),
+        look("charcoal", looks.charcoal, share=HARD),
         look("watercolor", looks.watercolor, heavily=beyond(partial(looks.watercolor, wet=1.4), 1.2)),
         look("oil_painting", looks.oil_painting, heavily=beyond(partial(looks.oil_painting, thick=1.4), 1.2)),
         look("cartoon", looks.cartoon),
-        look("comic", looks.comic),
-        look("pixel_art", looks.pixel_art),
-        look("neon", looks.neon, strong=True),
+        look("comic", looks.comic, share=HARD),
+        look("pixel_art", looks.pixel_art, share=HARD),
+        look("neon", looks.neon, strong=True, share=HARD),
         look("cyberpunk", looks.cyberpunk, strong=True, heavily=beyond(looks.cyberpunk)),
-        look("night", looks.night, strong=True, heavily=lambda x: looks.night(x) * 0.55),
-        look("sunset", looks.sunset, strong=True, heavily=beyond(looks.sunset)),
-        look("winter", looks.winter, strong=True, heavily=beyond(looks.winter)),
-        look("autumn", looks.autumn, heavily=beyond(looks.autumn)),
-        look("fog", looks.fog, strong=True, heavily=partial(looks.fog, thickness=1.15)),
+        look("night", looks.night, strong=True, heavily=lambda x: looks.night(x) * 0.55, share=EASY),
+        look("sunset", looks.sunset, strong=True, heavily=beyond(looks.sunset), share=EASY),
+        look("winter", looks.winter, strong=True, heavily=beyond(looks.winter), share=EASY),
+        look("autumn", looks.autumn, heavily=beyond(looks.autumn), share=EASY),
+        look("fog", looks.fog, strong=True, heavily=partial(looks.fog, thickness=1.15), share=EASY),
         look("thermal", looks.thermal, strong=True),
         look("night_vision", looks.night_vision, strong=True),
         look("vintage", looks.vintage, heavily=beyond(looks.vintage)),
-        look("posterize", looks.posterize),
+        look("posterize", looks.posterize, share=HARD),
         look("pop_art", looks.pop_art, strong=True),
-        look("emboss", looks.emboss, strong=True),
-        look("blueprint", looks.blueprint, strong=True),
-        look("chalkboard", looks.chalkboard, strong=True),
+        look("emboss", looks.emboss, strong=True, share=HARD),
+        look("blueprint", looks.blueprint, strong=True, share=HARD),
+        look("chalkboard", looks.chalkboard, strong=True, share=HARD),
         look("duotone", looks.duotone, strong=True),
         look("vivid", looks.vivid, heavily=beyond(looks.vivid)),
         look("dreamy", looks.dreamy, strong=True, heavily=beyond(looks.dreamy)),
         look("noir", looks.noir, strong=True, heavily=partial(looks.noir, depth=1.5)),
         look("x_ray", looks.x_ray, strong=True),
-        look("underwater", looks.underwater, strong=True, heavily=beyond(looks.underwater)),
+        look("underwater", looks.underwater, strong=True, heavily=beyond(looks.underwater), share=HARD),
         look("vaporwave", looks.vaporwave, strong=True, heavily=beyond(looks.vaporwave)),
         weather("snow", particles.snow),
         weather("rain", particles.rain),

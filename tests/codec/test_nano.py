@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sana_streaming.codec import build_codec
-from sana_streaming.codec.nano import NanoCodec
+from sana_streaming.codec.nano import NanoCodec, spread_jumps
 from sana_streaming.config import CodecConfig, nano
 from sana_streaming.state import nbytes, select, stack, tensors
 
@@ -115,8 +115,9 @@ def test_state_does_not_grow(codec: NanoCodec) -> None:
 
 def test_state_holds_its_own_memory(codec: NanoCodec) -> None:
     """A state must not keep the features of a whole chunk alive."""
-    _, state = codec.encode(frames(latents=4), codec.init_encoder(2))
-    assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors(state))
+    z, encoder = codec.encode(frames(latents=4), codec.init_encoder(2))
+    _, decoder = codec.decode(z, codec.init_decoder(2))
+    assert all(t.untyped_storage().nbytes() == t.nbytes for t in tensors((encoder, decoder)))
 
 
 def test_streams_of_a_batch_are_independent(codec: NanoCodec) -> None:
@@ -131,11 +132,27 @@ def test_streams_of_a_batch_are_independent(codec: NanoCodec) -> None:
 
 
 def test_a_still_start_is_steady(codec: NanoCodec) -> None:
-    """Before a stream begins its first latent is taken to have always been: nothing settles in."""
+    """Before a stream begins its first latent is taken to have always been: nothing settles in. (These weights move
+    within a latent, so that the step back to the first frame is spread from the second latent on.)"""
     z = encode(codec, frames()[:, :, :1].expand(-1, -1, 16, -1, -1))
     torch.testing.assert_close(z, z[:, :, :1].expand_as(z), atol=1e-5, rtol=0)
     y = decode(codec, z)
-    torch.testing.assert_close(y[:, :, 4:], y[:, :, :-4], atol=1e-5, rtol=0)
+    torch.testing.assert_close(y[:, :, 8:], y[:, :, 4:-4], atol=1e-5, rtol=0)
+
+
+def test_small_steps_between_latents_are_spread_and_large_ones_pass() -> None:
+    level = torch.tensor([0.0, 0.01, 0.01, 0.81])  # of four latents, each a still
+    before = torch.zeros(1, 3, 2, 2)
+    spread = spread_jumps(level[None, None, :, None, None, None].expand(1, 3, 4, 4, 2, 2), before)
+    steps = spread.flatten(2, 3).diff(dim=2)[0, 0, :, 0, 0]
+    torch.testing.assert_close(steps[3:7], torch.full((4,), 0.0025), atol=2e-4, rtol=0)  # 0.01 in four parts
+    torch.testing.assert_close(steps[11], torch.tensor(0.8), atol=1e-5, rtol=0)  # motion, at once
+    assert steps[[0, 1, 2, 7, 8, 9, 10, 12, 13, 14]].abs().max() < 1e-5
+
+
+def test_a_stream_has_nothing_to_spread_at_first() -> None:
+    frames = torch.randn(1, 3, 1, 4, 2, 2) * 0.01
+    assert torch.equal(spread_jumps(frames, None), frames)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -89,7 +89,7 @@ def test_error_is_that_of_the_pixels(stage: FlowStage) -> None:
     """For small random steps of the latents the metric tells the change of the decoded picture."""
     stage.config = dataclasses.replace(stage.config, pixel_metric=1.0)
     stage.metric = stage._metric(torch.Generator().manual_seed(0))
-    latents = stage._render(64, 64, 16, 2, torch.Generator().manual_seed(1)).source
+    latents = stage._render(64, 64, 48, 2, torch.Generator().manual_seed(1)).source
     codec = stage.codec
 
     def decoded(latents: torch.Tensor) -> torch.Tensor:
@@ -155,6 +155,7 @@ def test_a_draft_of_its_own_takes_the_place_of_the_truth(stage: FlowStage) -> No
     bounds, inputs = inputs_of(stage)
     everywhere = torch.ones(12, dtype=torch.bool)
     halfway = inputs | {"drafted": everywhere, "own": ~everywhere, "levels": torch.full_like(inputs["levels"], 0.5)}
+    stage.config = dataclasses.replace(stage.config, own_draft=0.0)
     truth = stage._accumulate(bounds, **halfway)[0]
     stage.config = dataclasses.replace(stage.config, own_draft=1.0)
     assert stage._accumulate(bounds, **halfway | {"drafted": ~everywhere})[0] == truth

@@ -47,16 +47,17 @@ UNCHANGED = "keep the video unchanged"  # the prompt before a change of prompts
 class FlowConfig:
     codec: str  # folder of the codec's export
     layouts: tuple[Layout, ...] = (  # only the first is compiled; the others need more memory for each clip
-        (256, 256, 64, 4), (256, 448, 18, 4), (448, 256, 18, 4), (128, 224, 72, 4), (384, 384, 14, 4)
+        (256, 256, 64, 4), (256, 448, 18, 4), (448, 256, 18, 4), (128, 224, 72, 4), (384, 384, 14, 4),
+        (256, 256, 12, 10)
     )  # fmt: skip
-    shares: tuple[float, ...] = (0.8, 0.1, 0.04, 0.03, 0.03)  # how often each layout is drawn
+    shares: tuple[float, ...] = (0.78, 0.08, 0.04, 0.03, 0.03, 0.04)  # how often each layout is drawn
     plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the clip's end
     plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)
     uses: int = 3  # how often rendered clips are trained on, each time with other chunks and noise
     text_tokens: int = 32  # every instruction of the data is shorter
-    pure_noise: float = 0.45  # share of chunks that start from noise alone, where sampling begins
+    pure_noise: float = 0.5  # share of chunks that start from noise alone, where sampling begins
     lowest_level: float = 0.3  # no schedule of the preset goes lower
-    own_draft: float = 0.0  # share of clips that begin from the model's own first estimate, as the second step does
+    own_draft: float = 0.7  # share of clips that begin from the model's own first estimate, as the second step does
     own_past: float = 0.6  # share of clips whose past is the model's own estimate
     jumps: float = 0.3  # share of clips whose clock jumps
     longest_jump: int = 512  # latent frames
@@ -193,8 +194,8 @@ class FlowStage:
                 prompt = self._text(first_tokens, first_mask)
             sigma, begin = levels[:, i], data
             if self.config.own_draft:
-                first, _ = self.dit(noise[:, :, start:end], torch.ones_like(sigma), state, source=beside, text=prompt)
-                begin = torch.where(drafted[wide], (noise[:, :, start:end] - first).detach(), data)
+                draft = self._draft(noise[:, :, start:end], beside, state, prompt)
+                begin = torch.where(drafted[wide], draft, data)
             noisy = interpolate(begin, noise[:, :, start:end], sigma[wide])
             velocity, _ = self.dit(noisy, sigma, state, source=beside, text=prompt)
             estimate = noisy - sigma[wide] * velocity
@@ -214,6 +215,11 @@ class FlowStage:
         loss = error.mean()
         loss.backward()
         return loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach()
+
+    def _draft(self, noise: Tensor, source: Tensor, state: DiTState, text: TextContext) -> Tensor:
+        """The model's estimate from noise alone; not under `no_grad`, for which blocks would be compiled once more."""
+        sigma = noise.new_ones(len(noise))
+        return noise - self.dit(noise, sigma, state, source=source, text=text)[0].detach()
 
     def _error(self, difference: Tensor) -> Tensor:
         """[B, C, T, h, w] -> [B, T, h, w], the mean square over channels in the metric"""
