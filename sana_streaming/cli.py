@@ -143,7 +143,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size",
         type=whole(32),
         metavar="PIXELS",
-        help="short side that is edited (default: 256 on a CPU, 512 on a GPU)",
+        help="short side that is edited (default: the model's own size, else 256 on a CPU, 512 on a GPU)",
+    )
+    parser.add_argument(
+        "--fit",
+        choices=("letterbox", "crop"),
+        default="letterbox",
+        help="onto the model's grid: all of the picture, in bars that are cut off again, or its middle "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=frame_rate,
+        metavar="N",
+        help="frames per second that are edited at most, or 'source' for every frame (default: the model's); "
+        "the result keeps the frames and times of the source",
+    )
+    parser.add_argument(
+        "--on-cut",
+        choices=("ignore", "anchor", "reset"),
+        help="where the source shows another scene: take it as the new sink, or forget what came before "
+        "(default: ignore)",
     )
     parser.add_argument("--keep-size", action="store_true", help="scale the result back to the size of the source")
     parser.add_argument("--compare", action="store_true", help="show source and edited side by side")
@@ -182,22 +202,27 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             prompt[1],
             size=args.size,
+            fit=args.fit,
             keep_size=args.keep_size,
+            rate=args.rate,
             compare=args.compare,
             seed=args.seed,
             steps=args.steps,
             guidance=args.guidance,
             negative_prompt=args.negative_prompt,
+            cuts=args.on_cut,
             start=args.start,
             duration=args.duration,
             prompts=changes,
             on_progress=on_progress,
             stop=stop,
+            tell=tell,
         )
     early = "stopped early: " if report.stopped_early else ""
     of = f" of {report.expected}" if early and report.expected and report.expected > report.frames else ""
     frames = f"{report.frames}{of} frame{'' if report.frames == 1 and not of else 's'}"
-    print(f"{early}{args.output}: {frames} in {report.seconds:.1f} s, {report.fps:.1f} frames per second")
+    some, kind = (f" ({report.edited} edited)", "edited frames") if report.edited < report.frames else ("", "frames")
+    print(f"{early}{args.output}: {frames}{some} in {report.seconds:.1f} s, {report.fps:.1f} {kind} per second")
     return INTERRUPTED if report.stopped_early else 0
 
 
@@ -281,6 +306,24 @@ def at_least_1(text: str) -> float:
     if value is None or value < 1:
         raise argparse.ArgumentTypeError(f"expected a number of 1 or more, got {text!r}")
     return value
+
+
+def frame_rate(text: str) -> float | str:
+    """An argument type: frames per second, 1 or more, or `source`."""
+    if text == "source":
+        return text
+    value = number_in(text)
+    if value is None or value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more frames per second, or 'source', got {text!r}")
+    return value
+
+
+def tell(line: str) -> None:
+    """A line on stderr, above a bar that may be there."""
+    from tqdm import tqdm
+
+    if sys.stderr is not None:
+        tqdm.write(line, file=sys.stderr)
 
 
 @contextmanager

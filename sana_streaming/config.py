@@ -100,8 +100,11 @@ class SamplerConfig:
     negative_prompt: str = ""
     clip: tuple[int, ...] = ()  # fewest and most latent frames, of a model that edits short clips whole (DPM-Solver++)
     motion_score: int = 0  # told to the model behind every instruction; 0: not
+    rate: float | None = None  # frames per second that are edited at most; None: every frame of a source
 
     def __post_init__(self) -> None:
+        if self.rate is not None and not 1 <= self.rate < math.inf:
+            raise ValueError(f"expected a rate of 1 or more frames per second, got {self.rate}")
         if not 1 <= self.guidance < math.inf:
             raise ValueError(f"expected guidance of 1 or more, got {self.guidance}")
         if self.clip and not (len(self.clip) == 2 and 1 <= self.clip[0] <= self.clip[1]):
@@ -131,6 +134,7 @@ class ModelConfig:
     text: TextConfig
     sampler: SamplerConfig
     size: int = 256  # short side, pixels, that the model was trained at
+    frame_size: tuple[int, ...] = ()  # width and height, of a model that was trained at one size
     prompt_policy: str = "keep"  # what becomes of a stream's memory when its prompt changes, if nobody says
     edits: dict[str, TaughtEdit] = field(default_factory=dict)  # by name; empty where any instruction may be tried
 
@@ -188,9 +192,15 @@ def two_b() -> ModelConfig:
         ),
         text=TextConfig("gemma", dim=2304, max_tokens=300, model="Efficient-Large-Model/gemma-2-2b-it"),
         sampler=SamplerConfig(
-            first_chunk=5, chunk=3, steps=4, shift=8.0, schedules=((1.0, 0.961, 0.893, 0.743), (1.0, 0.743))
+            first_chunk=5,
+            chunk=3,
+            steps=4,
+            shift=8.0,
+            schedules=((1.0, 0.961, 0.893, 0.743), (1.0, 0.743)),
+            rate=16,  # of the published script's results; training took frames as they came
         ),
         size=704,
+        frame_size=(1280, 704),
         prompt_policy="recache",
     )
 

@@ -1,7 +1,8 @@
 """What is remembered, handled as a value: map over it, join streams in a batch, part them, measure it.
 
 State is built of tensors, None, tuples and frozen dataclasses, nothing else. Every tensor has the batch as its first
-axis, so that many streams can share a pass: `stack` joins states, `select` takes one out. Nothing here writes in place.
+axis, one row or a fixed number of neighbouring rows for each stream, so that many streams can share a pass: `stack`
+joins states, `select` takes one out. Nothing here writes in place.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ def map_state(fn: Callable[..., Any], state: S, *others: S) -> S:
     if any(type(other) is not type(state) for other in others):
         kinds = [type(s).__name__ for s in (state, *others)]
         raise ValueError(
-            f"states differ in structure: {kinds}; streams that have not begun cannot join those that have"
+            f"states differ in structure: {kinds}; streams join where all have begun, and none alone gets a new sink"
         )
     if isinstance(state, Tensor):
         return fn(state, *others)
@@ -50,15 +51,36 @@ def tensors(state: Any) -> Iterator[Tensor]:
 
 
 def stack(states: Sequence[S]) -> S:
-    """Join states along the batch. They must be at the same stage: equal structure and shapes but for the batch."""
-    return map_state(lambda *xs: torch.cat(xs), *states)
+    """Join states along the batch. They must be at the same stage: equal structure and shapes but for the batch.
+    ValueError says what differs."""
+    joined = map_state(_joined, *states)
+    shares = {tuple(len(x) / len(xs[0]) for x in xs) for xs in zip(*map(tensors, states), strict=True)}
+    if len(shares) > 1:
+        raise ValueError("states differ in rows per stream: streams with guidance cannot join streams without")
+    return joined
 
 
-def select(state: S, index: slice | Tensor | Sequence[int]) -> S:
-    """The state of some streams of a batch; a copy, for a view would keep the other streams in memory."""
-    if not isinstance(index, slice | Tensor):
-        index = torch.tensor(index)
-    return map_state(lambda x: x[index].clone() if isinstance(index, slice) else x[index], state)
+def _joined(*xs: Tensor) -> Tensor:
+    if any(x.shape[1:] != xs[0].shape[1:] for x in xs):
+        shapes = [list(x.shape[1:]) for x in xs]
+        raise ValueError(f"states differ in shape: {shapes}; streams join at one size and chunk length, and one age")
+    return torch.cat(xs)
+
+
+def select(state: S, index: slice | Tensor | Sequence[int], streams: int | None = None) -> S:
+    """The state of some streams of a batch; a copy, for a view would keep the other streams in memory.
+    streams: how many the batch has, where some of its tensors hold several rows for each (streams with guidance)."""
+    picked = index if isinstance(index, slice | Tensor) else torch.tensor(index)
+
+    def pick(x: Tensor) -> Tensor:
+        if streams is None:
+            return x[picked].clone() if isinstance(picked, slice) else x[picked]
+        if len(x) % streams:
+            raise ValueError(f"expected rows for each of {streams} streams, got {len(x)}")
+        rows = x.unflatten(0, (streams, -1))[picked].flatten(0, 1)
+        return rows.clone() if isinstance(picked, slice) else rows
+
+    return map_state(pick, state)
 
 
 def detach(state: S) -> S:

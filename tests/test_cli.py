@@ -32,6 +32,7 @@ class FakeSession:
 
 
 class FakeEditor:
+    config = nano()
     stride = 16
     device = torch.device("cpu")
     made = None
@@ -89,6 +90,28 @@ def test_options_reach_the_result(edit, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("words", "told", "done"),
+    [
+        ("--rate source", [], "out.mp4: 40 frames in "),
+        ("--rate 12.5", ["64x48 is edited at 64x48, at up to 12.5 of its 25 frames per second"], "(20 edited) in "),
+        ("--size 40", ["64x48 is edited at 54x40, letterboxed to 64x48 (the bars are cut off again)"], "40 frames in "),
+        (
+            "--size 40 --fit crop",
+            ["64x48 is edited at 48x32, cropped from 48x36 (11.1 % of the picture is lost)"],
+            "40 frames in ",
+        ),
+        ("--fit letterbox", [], "40 frames in "),
+    ],
+)
+def test_what_becomes_of_the_source_is_told(edit, tmp_path, words, told, done):
+    code, out, err = edit("in.mp4", "out.mp4", "--prompt", "x", *words.split())
+    assert (code, err) == (0, told)
+    assert done in out
+    assert ("edited frames per second" in out) == ("edited)" in out)
+    assert times_of(tmp_path / "out.mp4") == times_of(tmp_path / "in.mp4")
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["in.mp4", "out.mp4"], "--prompt"),
@@ -101,6 +124,12 @@ def test_options_reach_the_result(edit, tmp_path):
         (["in.mp4", "out.mp4", "--prompt", "a", "--prompt", "0=b"], "one prompt at a time"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--size", "-5"], "--size"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--size", "many"], "whole number of at least 32, got 'many'"),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--fit", "stretch"], "--fit"),
+        (
+            ["in.mp4", "out.mp4", "--prompt", "a", "--rate", "0.5"],
+            "1 or more frames per second, or 'source', got '0.5'",
+        ),
+        (["in.mp4", "out.mp4", "--prompt", "a", "--rate", "model"], "1 or more frames per second, or 'source'"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--steps", "0"], "--steps"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--seed", "-1"], "--seed"),
         (["in.mp4", "out.mp4", "--prompt", "a", "--seed", str(2**64)], "whole number from 0 to 18446744073709551615"),
@@ -291,6 +320,7 @@ def test_a_live_process_stops_at_sigint(tmp_path):
     program.write_text(
         "import sys, time, torch\n"
         "from sana_streaming import cli\n"
+        "from sana_streaming.config import nano\n"
         "from sana_streaming.stream import editor\n"
         "class Session:\n"
         "    chunk_frames = 8\n"
@@ -299,7 +329,7 @@ def test_a_live_process_stops_at_sigint(tmp_path):
         "        time.sleep(0.1)\n"
         "        return frames\n"
         "class Editor:\n"
-        "    stride, device = 16, torch.device('cpu')\n"
+        "    config, stride, device = nano(), 16, torch.device('cpu')\n"
         "    load = classmethod(lambda cls, model, device=None: cls())\n"
         "    session = lambda self, prompt, seed=0, steps=None: Session()\n"
         "editor.Editor = Editor\n"

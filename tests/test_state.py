@@ -79,6 +79,30 @@ def test_select_takes_any_index(index):
     assert sorted(got) == [0, 2]
 
 
+def make_rows(streams: int, rows: int) -> Whole:
+    """Positions for each stream, memories with several rows for each."""
+    return replace(make(streams * rows), position=torch.arange(streams))
+
+
+@pytest.mark.parametrize("index", [[1], [2, 0], slice(1, 3), torch.tensor([False, True, True])], ids=str)
+def test_streams_of_several_rows_part_as_wholes(index):
+    state = make_rows(streams=3, rows=2)
+    got = select(state, index, streams=3)
+    assert torch.equal(got.position, state.position[index])
+    by_stream = state.blocks[1].kv.reshape(3, 2, *state.blocks[1].kv.shape[1:])[index]
+    assert torch.equal(got.blocks[1].kv, by_stream.flatten(0, 1))
+    assert all(x.untyped_storage().nbytes() == x.numel() * x.element_size() for x in tensors(got))
+
+
+def test_streams_of_several_rows_join_their_like():
+    a, b = make_rows(streams=1, rows=2), make_rows(streams=3, rows=2)
+    assert same(select(stack([a, b]), slice(1, 4), streams=4), b)
+    with pytest.raises(ValueError, match="rows per stream"):
+        stack([a, make()])
+    with pytest.raises(ValueError, match="each of 4 streams, got 3"):
+        select(b, [0], streams=4)
+
+
 def test_stack_of_a_begun_and_a_new_stream_is_refused():
     for states in ([make(), make(begun=False)], [make(begun=False), make()]):
         with pytest.raises(ValueError, match="differ in structure"):
@@ -93,7 +117,7 @@ def test_stack_of_different_depths_is_refused():
 def test_stack_of_different_shapes_is_refused():
     a = make()
     b = replace(a, position=torch.zeros(1, 1, dtype=torch.int64))
-    with pytest.raises(RuntimeError, match="same number of dimensions"):
+    with pytest.raises(ValueError, match=r"differ in shape: \[\[\], \[1\]\]"):
         stack([a, b])
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sana_streaming.bench import machine
-from sana_streaming.codec import VideoCodec
+from sana_streaming.bench.watch import Watch, WatchedCodec
 from sana_streaming.config import to_dict
 from sana_streaming.io import Frame
 from sana_streaming.io.readers import open_reader
@@ -47,7 +46,7 @@ def bench(
         for name, measured in probes.items():
             rates[name].append(measured())
 
-    options = {"size": min(size), "steps": steps, "seed": seed}
+    options = {"size": min(size), "rate": "source", "steps": steps, "seed": seed}  # every frame is edited
     with tempfile.TemporaryDirectory() as folder:
         source, edited = Path(folder) / "source.mp4", Path(folder) / "edited.mp4"
         cut_to_size(clip, source, size, seconds)
@@ -106,43 +105,6 @@ class Stages:
     other: float  # to and from the device, and between uint8 and [-1, 1]
 
 
-class WatchedCodec(VideoCodec):
-    """A codec that notes when its work begins and ends. Between encoding and decoding lies the denoising."""
-
-    def __init__(self, codec: VideoCodec, device: torch.device):
-        super().__init__()
-        self._codec, self._device, self.config = codec, device, codec.config
-        self.marks: list[float] = []
-
-    def init_encoder(self, batch: int) -> Any:
-        return self._codec.init_encoder(batch)
-
-    def init_decoder(self, batch: int) -> Any:
-        return self._codec.init_decoder(batch)
-
-    def frames_of(self, latents: int, first: bool) -> int:
-        return self._codec.frames_of(latents, first)
-
-    def encode(self, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return self._watch(self._codec.encode, frames, state)
-
-    def decode(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
-        return self._watch(self._codec.decode, latents, state)
-
-    def flush(self, state: Any) -> Tensor | None:
-        return self._codec.flush(state)
-
-    def mark(self) -> None:
-        machine.synchronise(self._device)
-        self.marks.append(perf_counter())
-
-    def _watch(self, work: Callable[[Tensor, Any], tuple[Tensor, Any]], x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        self.mark()
-        result = work(x, state)
-        self.mark()
-        return result
-
-
 def stages(
     editor: Editor,
     clip: Path,
@@ -156,20 +118,19 @@ def stages(
 ) -> Stages:
     """Edit the frames of a clip, over and over, as files are edited. The first chunks are not measured: in them memory
     is claimed and the windows of the model fill. `between` is called after each measured chunk."""
-    codec = WatchedCodec(editor.codec, editor.device)
+    watch = Watch(editor.device)
+    codec = WatchedCodec(editor.codec, watch)
     session = Editor(editor.config, editor.dit, codec, editor.encode_text).session(prompt, seed=seed, steps=steps)
     pictures = _endless(clip)
     rows = []
     for index in range(warm_up + chunks):
         frames = torch.from_numpy(np.stack(list(islice(pictures, session.chunk_frames))))
-        codec.marks.clear()
-        codec.mark()
+        watch.note()
         edit(session, frames, editor.stride)
-        codec.mark()
-        begin, encode, encoded, decode, decoded, end = codec.marks
+        watch.note()
+        enter, encode, denoise, decode, leave = watch.milliseconds()
         if index >= warm_up:
-            spans = (encoded - encode, decode - encoded, decoded - decode, encode - begin + end - decoded)
-            rows.append([1000 * span / len(frames) for span in spans])
+            rows.append([span / len(frames) for span in (encode, denoise, decode, enter + leave)])
             between()
     return Stages(*(median(column) for column in zip(*rows, strict=True)))
 

@@ -1,5 +1,6 @@
 """Edit many clips at once, chunk by chunk as a session does, and what to compare the result with."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import sampling
 from sana_streaming.metrics import psnr
 from sana_streaming.model.dit import TextContext
-from sana_streaming.stream.editor import Editor, edit_chunk, init_state, to_signed, to_uint8
+from sana_streaming.stream.editor import Editor, edit_stream, to_signed, to_uint8
 
 __all__ = ["at_size", "bounds", "edit", "frames_of", "psnr", "reconstruct", "stream", "true_edit"]
 
@@ -32,13 +33,24 @@ def bounds(editor: Editor, frames: int) -> list[int]:
 
 
 def stream(editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: int, seed: int = 0) -> Iterator[Tensor]:
-    """New streams side by side: the frames of each chunk, RGB uint8 [B, F, H, W, 3] -> the same, edited."""
-    state, noise, how = None, Generator().manual_seed(seed), sampling(editor.config.sampler, steps)
-    for frames in pieces:
-        if state is None:
-            state = init_state(editor.codec, editor.dit, len(frames), frames.shape[2], frames.shape[3])
-        edited, state = edit_chunk(editor.codec, editor.dit, frames, text, state, noise, how)
-        yield edited
+    """New streams side by side: the frames of each chunk, RGB uint8 [B, F, H, W, 3] -> the same, edited; later than
+    they came if the codec looks ahead."""
+    waiting: deque[int] = deque()  # lengths of the chunks that have not come back
+
+    def counted() -> Iterator[Tensor]:
+        for frames in pieces:
+            waiting.append(frames.shape[1])
+            yield frames
+
+    noise, how = Generator().manual_seed(seed), sampling(editor.config.sampler, steps)
+    done: list[Tensor] = []
+    for edited in edit_stream(editor.codec, editor.dit, counted(), text, noise, how):
+        done.append(edited)
+        while waiting and sum(part.shape[1] for part in done) >= waiting[0]:
+            whole = torch.cat(done, dim=1)
+            length = waiting.popleft()
+            yield whole[:, :length]
+            done = [whole[:, length:]]
 
 
 def edit(editor: Editor, source: Tensor, phrases: Sequence[str], prompts: Prompts, steps: int) -> Tensor:

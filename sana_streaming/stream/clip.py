@@ -4,6 +4,7 @@ A clip is one chunk after the initial state, and its frames see each other in bo
 DPM-Solver++ in many steps.
 """
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from sana_streaming.codec import VideoCodec
 from sana_streaming.diffusion.dpm_solver import dpm_sigmas, sample_clip
-from sana_streaming.diffusion.flow import Sampling
+from sana_streaming.diffusion.flow import Denoise, S, Sampling
 from sana_streaming.model.dit import DiT, TextContext
 
-from .editor import Editor, Session, conditioned, draw_noise, init_state, to_signed, to_uint8
+from .editor import Editor, Session, edit_clip
 
 ONE_PIECE = "this model edits a clip as a whole: "
 
@@ -29,14 +30,13 @@ def edit_whole(
     guidance: float = 1.0,
 ) -> Tensor:
     """Clips, RGB uint8 [B, F, H, W, 3], F of whole latents -> edited, same shape. Text as in `edit_chunk`."""
-    state = init_state(codec, dit, len(frames), frames.shape[2], frames.shape[3], guidance)
-    source, _ = codec.encode(to_signed(frames), state.encoder)
-    noise, _ = draw_noise(source, None, generator, sampling)
-    denoise = conditioned(dit, source, text, guidance)
-    latents = sample_clip(denoise, noise, sampling.levels, state.denoiser)
-    edited, decoder = codec.decode(latents, state.decoder)
-    rest = codec.flush(decoder)
-    return to_uint8(edited if rest is None else torch.cat([edited, rest], dim=2))
+    one_chunk = frames.shape[1]  # there are no more latents than frames
+    return edit_clip(codec, dit, frames, text, generator, sampling, one_chunk, guidance, sample_once)
+
+
+def sample_once(denoise: Denoise[S], noise: Tensor, sigmas: Sequence[float], state: S) -> tuple[Tensor, S]:
+    """Of a clip nothing is remembered: no chunk comes after it."""
+    return sample_clip(denoise, noise, sigmas, state), state
 
 
 class ClipSession(Session):
@@ -48,6 +48,8 @@ class ClipSession(Session):
             raise ValueError(f"the model {editor.config.name} edits streams, not clips as a whole: use a session")
         if options.get("chunk") is not None:
             raise ValueError(ONE_PIECE + "it takes no length of chunks")
+        if options.get("cuts", "ignore") != "ignore":
+            raise ValueError(ONE_PIECE + "it cannot begin anew at cuts")
         super().__init__(editor, prompt, steps=steps, **options)
         levels = dpm_sigmas(sampler.steps if steps is None else steps, sampler.shift)
         self.sampling = Sampling(levels, sampler.temperature, sampler.repeat_noise)
@@ -87,6 +89,9 @@ class ClipSession(Session):
 
     def anchor(self) -> NoReturn:
         raise ValueError(ONE_PIECE + "there is nothing to anchor")
+
+    def reset(self) -> NoReturn:
+        raise ValueError(ONE_PIECE + "there is nothing to forget")
 
     def _lengths(self) -> dict[int, int]:
         return {self.editor.codec.frames_of(1, self.chunks == 0): 1}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,22 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sana_streaming import checkpoint
 from sana_streaming.codec import VideoCodec
-from sana_streaming.config import ModelConfig, TaughtEdit
+from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, TaughtEdit
 from sana_streaming.diffusion.flow import Denoise, Sampling, guided, sampling
 from sana_streaming.diffusion.sampler import sample_chunk
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.model.rebase import anchor, keep_in_range
 from sana_streaming.text import load_encoder
 
-from .prompt_policy import POLICIES, PromptRequest, Receipt
+from .crossfade import Fade, Sample, sample_faded
+from .prompt_policy import POLICIES, PromptRequest, Receipt, reset
+from .scene_cuts import Cut, Watch, find_cuts
 
 if TYPE_CHECKING:
     from sana_streaming.stream.run import Report
+
+ON_CUT = ("ignore", "anchor", "reset")
+REMEMBERED_CUTS = 64
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,15 @@ class LastChunk:
 
 @dataclass(frozen=True)
 class EditState:
-    """All that is remembered of one stream (or of a batch of streams)."""
+    """All that is remembered of one stream (or of a batch of streams). With guidance the transformer's part has two
+    rows for each stream, the negative prompt's first."""
 
     encoder: Any  # of the codec
     denoiser: DiTState
     decoder: Any  # of the codec
     noise: Tensor | None = None  # [B, C, 1, h, w]: what every latent frame begins from, where a model repeats it
     last: LastChunk | None = None  # None before the first chunk
+    fade: Fade | None = None  # while a new sink comes in
 
 
 def init_state(codec: VideoCodec, dit: DiT, batch: int, height: int, width: int, guidance: float = 1.0) -> EditState:
@@ -63,49 +71,117 @@ def edit_chunk(
     frames: Tensor,
     text: TextContext,
     state: EditState,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     sampling: Sampling,
     guidance: float = 1.0,
+    sample: Sample = sample_chunk,
 ) -> tuple[Tensor, EditState]:
-    """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator and how to sample
+    """RGB uint8 [B, F, H, W, 3], the prompt, the past, a CPU generator (or one for each stream) and how to sample
     -> edited frames of the same shape, and the state after them. Carries no `no_grad`: the caller decides.
 
-    A codec that looks ahead gives fewer frames at first, and the rest when it is flushed. With guidance above 1 the
-    text and the transformer's state are of twice the batch, the negative prompt's half first."""
+    A codec that looks ahead gives fewer frames at first, and the rest when it is flushed. With guidance above 1 text
+    and state are those of `Editor.prompt` with a negative prompt and of `init_state` with guidance."""
     source, encoder = codec.encode(to_signed(frames), state.encoder)
     noise, kept = draw_noise(source, state.noise, generator, sampling)
     denoise = conditioned(dit, source, text, guidance)
-    latents, denoiser = sample_chunk(denoise, noise, sampling.levels, state.denoiser)
+    if state.fade is None:
+        (latents, denoiser), fade = sample(denoise, noise, sampling.levels, state.denoiser), None
+    else:
+        latents, denoiser, fade = sample_faded(sample, denoise, noise, sampling.levels, state.denoiser, state.fade)
     edited, decoder = codec.decode(latents, state.decoder)
-    last = LastChunk(for_halves(source, guidance), for_halves(latents, guidance), state.denoiser)
-    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept, last)
+    last = LastChunk(rows(source, guidance), rows(latents, guidance), state.denoiser)
+    return to_uint8(edited), EditState(encoder, denoiser, decoder, kept, last, fade)
 
 
 def conditioned(dit: DiT, source: Tensor, text: TextContext, guidance: float) -> Denoise[DiTState]:
-    """The transformer as samplers call it."""
-    denoise = partial(dit, source=for_halves(source, guidance), text=text)
-    return denoise if guidance == 1 else guided(denoise, guidance)
+    """The transformer as samplers call it. In its state the two rows of a stream are neighbours, so that streams join
+    and part as all others do; `guided` has all negative rows first."""
+    both = partial(dit, source=rows(source, guidance), text=text)
+    if guidance == 1:
+        return both
+
+    def denoise(x: Tensor, sigma: float, state: DiTState) -> tuple[Tensor, DiTState]:
+        velocity, after = both(rows(x[: len(source)], guidance), sigma, state)
+        return torch.cat([velocity[0::2], velocity[1::2]]), after
+
+    return guided(denoise, guidance)
 
 
 def halves(guidance: float) -> int:
-    """Of how many parts the transformer's batch is: with guidance it runs under the negative prompt, too."""
+    """Rows of a stream in the transformer's batch: with guidance it runs under the negative prompt, too."""
     return 1 if guidance == 1 else 2
 
 
-def for_halves(x: Tensor, guidance: float) -> Tensor:
-    return x if guidance == 1 else torch.cat([x, x])
+def rows(x: Tensor, guidance: float) -> Tensor:
+    """What belongs to a stream, for each of its rows."""
+    return x if guidance == 1 else x.repeat_interleave(2, dim=0)
 
 
 def draw_noise(
-    source: Tensor, kept: Tensor | None, generator: torch.Generator, sampling: Sampling
+    source: Tensor,
+    kept: Tensor | None,
+    generator: torch.Generator | Sequence[torch.Generator],
+    sampling: Sampling,
 ) -> tuple[Tensor, Tensor | None]:
     """What sampling begins from, in the shape of the source latents [B, C, T, h, w], and what to keep of it."""
     if not sampling.repeat_noise:
-        return sampling.temperature * torch.randn(source.shape, generator=generator).to(source.device), None
+        return sampling.temperature * gaussian(source.shape, generator).to(source.device), None
     if kept is None:
         one_frame = (*source.shape[:2], 1, *source.shape[3:])
-        kept = sampling.temperature * torch.randn(one_frame, generator=generator).to(source.device)
+        kept = sampling.temperature * gaussian(one_frame, generator).to(source.device)
     return kept.expand(source.shape), kept
+
+
+def gaussian(shape: Sequence[int], generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+    """Noise of a shape [B, ...], from one generator or from one for each of the B streams."""
+    if isinstance(generator, torch.Generator):
+        return torch.randn(shape, generator=generator)
+    if len(generator) != shape[0]:
+        raise ValueError(f"expected one generator for each of {shape[0]} streams, got {len(generator)}")
+    return torch.cat([torch.randn(1, *shape[1:], generator=g) for g in generator])
+
+
+def in_range(state: EditState, frames: int, config: DiTConfig) -> EditState:
+    """The state for a chunk of `frames` latent frames, at positions that the transformer knows."""
+    fade = state.fade and replace(state.fade, former=keep_in_range(state.fade.former, frames, config))
+    return replace(state, denoiser=keep_in_range(state.denoiser, frames, config), fade=fade)
+
+
+def begin_fade(dit: DiT, state: EditState, past: DiTState, text: TextContext, guidance: float) -> Fade:
+    """The state after a chunk that became the sink, and what it would have read if it had not: that goes on as well."""
+    assert state.last is not None
+    _, former = dit(state.last.latents, 0.0, past, source=state.last.source, text=text)
+    return Fade(former, torch.zeros_like(past.position[:: halves(guidance)]))
+
+
+def edit_stream(
+    codec: VideoCodec,
+    dit: DiT,
+    pieces: Iterable[Tensor],
+    text: TextContext,
+    generator: torch.Generator,
+    sampling: Sampling,
+    guidance: float = 1.0,
+    sample: Sample = sample_chunk,
+) -> Iterator[Tensor]:
+    """New streams side by side, as sessions run theirs: the frames of one chunk after the other, RGB uint8
+    [B, F, H, W, 3] -> edited ones as they come, and last those that the codec still held back."""
+    state = None
+    for frames in pieces:
+        latents = latents_of(codec.config, frames.shape[1], first=state is None)
+        state = state or init_state(codec, dit, len(frames), frames.shape[2], frames.shape[3], guidance)
+        state = in_range(state, latents, dit.config)
+        edited, state = edit_chunk(codec, dit, frames, text, state, generator, sampling, guidance, sample)
+        yield edited
+    rest = None if state is None else codec.flush(state.decoder)
+    if rest is not None:
+        yield to_uint8(rest)
+
+
+def latents_of(config: CodecConfig, frames: int, first: bool) -> int:
+    """The latent frames that so many frames become; `first`: they open the stream."""
+    opening = config.first_latent_frames if first else 0
+    return -(-(frames - opening) // config.frames_per_latent) + first
 
 
 def edit_clip(
@@ -116,19 +192,18 @@ def edit_clip(
     generator: torch.Generator,
     sampling: Sampling,
     chunk: int,
+    guidance: float = 1.0,
+    sample: Sample = sample_chunk,
 ) -> Tensor:
     """Whole clips, RGB uint8 [B, F, H, W, 3], as new streams in chunks of `chunk` latent frames -> edited, same shape.
 
     F must be what a number of whole latents stands for.
     """
-    state, edited, start = init_state(codec, dit, len(frames), frames.shape[2], frames.shape[3]), [], 0
-    while start < frames.shape[1]:
-        end = start + codec.frames_of(chunk, first=start == 0)
-        piece, state = edit_chunk(codec, dit, frames[:, start:end], text, state, generator, sampling)
-        edited.append(piece)
-        start = end
-    rest = codec.flush(state.decoder)
-    return torch.cat(edited if rest is None else [*edited, to_uint8(rest)], dim=1)
+    edges = [0]
+    while edges[-1] < frames.shape[1]:
+        edges.append(edges[-1] + codec.frames_of(chunk, first=len(edges) == 1))
+    pieces = (frames[:, start:end] for start, end in pairwise(edges))
+    return torch.cat(list(edit_stream(codec, dit, pieces, text, generator, sampling, guidance, sample)), dim=1)
 
 
 def to_signed(frames: Tensor) -> Tensor:
@@ -138,7 +213,7 @@ def to_signed(frames: Tensor) -> Tensor:
 
 def to_uint8(frames: Tensor) -> Tensor:
     """[B, 3, F, H, W], about [-1, 1] -> RGB uint8 [B, F, H, W, 3]"""
-    return ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
+    return ((frames.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
 
 
 class Editor:
@@ -153,12 +228,12 @@ class Editor:
         encode_negative: Callable[[str], Tensor] | None = None,
     ):
         """encode_text: prompt -> token states [L, E]; ValueError for a prompt it cannot take.
-        encode_negative: the same for negative prompts, where a model reads them in another way."""
+        encode_negative: the same for negative prompts; if not given, these are read like all others."""
         self.config = config
         self.dit = dit
         self.codec = codec
         self.encode_text = encode_text
-        self.encode_negative = encode_negative
+        self.encode_negative = encode_negative or encode_text
         self.device = next(dit.parameters()).device
 
     @classmethod
@@ -168,7 +243,7 @@ class Editor:
         target = pick_device(device)
         config, dit, codec = checkpoint.load(folder, target, pick_dtype(target))
         encoder = load_encoder(config.text, target)
-        return cls(config, dit, codec, encoder, getattr(encoder, "negative", None))
+        return cls(config, dit, codec, encoder, encoder.negative)
 
     @property
     def stride(self) -> int:
@@ -190,16 +265,9 @@ class Editor:
             states = self.encode_text(text).to(self.device)
             if negative is None:
                 return self.dit.encode_text(states[None])
-            pair = [self._negative(negative).to(self.device), states]
+            pair = [self.encode_negative(negative).to(self.device), states]
             mask = [torch.ones(len(tokens), device=self.device) for tokens in pair]
             return self.dit.encode_text(pad_sequence(pair, batch_first=True), pad_sequence(mask, batch_first=True))
-
-    def _negative(self, prompt: str) -> Tensor:
-        if self.encode_negative is not None:
-            return self.encode_negative(prompt)
-        if not prompt.strip():
-            raise ValueError("expected a negative prompt, which guidance leads away from, got none")
-        return self.encode_text(prompt)
 
     def session(self, prompt: str, **options: Any) -> Session:
         """A new stream; of a model that edits short clips whole, a `ClipSession`. Options: those of `Session`."""
@@ -234,9 +302,16 @@ class Session:
         chunk: int | None = None,
         guidance: float | None = None,
         negative_prompt: str | None = None,
+        cuts: str = "ignore",
     ):
         """steps: denoising steps; chunk: latent frames per chunk; guidance: above 1, and at twice the work, how far the
-        result is led away from the negative prompt; the model's own if not given."""
+        result is led away from the negative prompt; the model's own if not given.
+
+        cuts: what to do where the source shows a new scene: "ignore", "anchor" or "reset", as the methods of that name
+        do it, for the first chunk that lies in the new scene as a whole and with whose frames it is certain, which
+        takes four of them. `cuts_found` lists the latest."""
+        if cuts not in ON_CUT:
+            raise ValueError(f"cuts: expected {', '.join(ON_CUT)}, got '{cuts}'")
         sampler = editor.config.sampler
         guidance = sampler.guidance if guidance is None else guidance
         if not 1 <= guidance < math.inf:
@@ -258,8 +333,12 @@ class Session:
         negative = sampler.negative_prompt if negative_prompt is None else negative_prompt
         self.negative = None if guidance == 1 else negative
         self.text = editor.prompt(prompt, self.negative)
-        self.change: PromptRequest | None = None  # waits for the next chunk, as the following one does
+        self.change: PromptRequest | None = None  # waits for the next chunk, as the following ones do
         self.anchoring: Receipt | None = None
+        self.resetting: Receipt | None = None
+        self.on_cut = cuts
+        self.watch = Watch()
+        self.cuts_found: tuple[Cut, ...] = ()
 
     @property
     def chunk_frames(self) -> int:
@@ -285,9 +364,17 @@ class Session:
 
     def anchor(self) -> Receipt:
         """Make the next chunk the sink, which softmax attention then always sees in place of the first chunk: after a
-        cut in the source, or for a fresh start of a long stream. The receipt tells which chunk it became."""
+        cut in the source, or for a fresh start of a long stream. The receipt tells which chunk it became.
+
+        The chunks after it go over to the new sink little by little, see `crossfade`: for three latent frames the work
+        is twice as much, and one pass more. A new prompt ends this early, since it changes the picture anyway."""
         self.anchoring = Receipt()
         return self.anchoring
+
+    def reset(self) -> Receipt:
+        """Forget everything before the next chunk, as the policy of that name does. It then is a first one."""
+        self.resetting = Receipt()
+        return self.resetting
 
     def step(self, frames: Tensor) -> Tensor:
         """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU.
@@ -295,28 +382,39 @@ class Session:
         A codec that looks ahead gives fewer at first, then as many as come in, and the rest in `flush`."""
         lengths = self._check(frames)
         height, width = frames.shape[1:3]
-        editor, change, anchoring = self.editor, self.change, self.anchoring
+        editor, change, anchoring, resetting = self.editor, self.change, self.anchoring, self.resetting
         text = self.text if change is None else change.text
+        found, watch = ((), self.watch) if self.on_cut == "ignore" else find_cuts(frames, self.watch)
+        begin = self.watch.frames  # number of the chunk's first frame
+        on_cut = self.on_cut if any(frame <= begin for frame in found) else "ignore"
         with torch.inference_mode():
             state = self.state or init_state(editor.codec, editor.dit, 1, height, width, self.guidance)
             if change is not None:
                 state = POLICIES[change.policy](editor.dit, state, text)
-            denoiser = state.denoiser if anchoring is None else anchor(state.denoiser)
-            state = replace(state, denoiser=keep_in_range(denoiser, lengths[len(frames)], editor.dit.config))
+            if resetting is not None or on_cut == "reset":
+                state = reset(editor.dit, state, text)
+            state = in_range(state, lengths[len(frames)], editor.dit.config)
+            past, anchors = state.denoiser, anchoring is not None or on_cut == "anchor"
+            if anchors:
+                state = replace(state, denoiser=anchor(past))
             batch, generator = frames[None].to(editor.device), self.generator.clone_state()
             edited, state = edit_chunk(
                 editor.codec, editor.dit, batch, text, state, generator, self.sampling, self.guidance
             )
+            if anchors and past.sink is not None:
+                state = replace(state, fade=begin_fade(editor.dit, state, past, text, self.guidance))
         # Only now, so that a chunk that fails leaves everything as it was.
-        self.state, self.generator, self.size, self.text = state, generator, (height, width), text
-        if change is not None:
-            change.receipt.applied = self.chunks
-        if anchoring is not None:
-            anchoring.applied = self.chunks
-        if self.change is change:  # else another one came meanwhile
-            self.change = None
-        if self.anchoring is anchoring:
-            self.anchoring = None
+        self.state, self.generator, self.size, self.text, self.watch = state, generator, (height, width), text, watch
+        for receipt in (None if change is None else change.receipt, anchoring, resetting):
+            if receipt is not None:
+                receipt.applied = self.chunks
+        self.change = None if self.change is change else self.change  # else another one came meanwhile
+        self.anchoring = None if self.anchoring is anchoring else self.anchoring
+        self.resetting = None if self.resetting is resetting else self.resetting
+        cuts = (Cut(frame, self.chunks + (frame > begin)) for frame in found)
+        self.cuts_found = (*self.cuts_found, *cuts)[-REMEMBERED_CUTS:]
+        if any(frame > begin for frame in found):
+            self._at_next_chunk(self.on_cut)
         self.chunks += 1
         return edited[0].cpu()
 
@@ -326,6 +424,13 @@ class Session:
         with torch.inference_mode():
             rest = None if self.state is None else self.editor.codec.flush(self.state.decoder)
             return torch.empty(0, *self.size, 3, dtype=torch.uint8) if rest is None else to_uint8(rest)[0].cpu()
+
+    def _at_next_chunk(self, action: str) -> None:
+        """Anchor or reset at the next chunk, for a cut; a request for the same may already wait."""
+        if action == "anchor":
+            self.anchoring = self.anchoring or Receipt()
+        else:
+            self.resetting = self.resetting or Receipt()
 
     def _check(self, frames: Tensor) -> dict[int, int]:
         """ValueError for frames that may not come next; else what may."""
@@ -344,7 +449,7 @@ class Session:
     def _lengths(self) -> dict[int, int]:
         """Frames -> latent frames of what may come next; the preferred length comes first."""
         first, (opening, usual) = self.chunks == 0, self.lengths
-        forgets = self.change is not None and self.change.policy == "reset"
+        forgets = self.resetting is not None or (self.change is not None and self.change.policy == "reset")
         latents = [opening] if first else [opening, usual] if forgets else [usual]
         return {self.editor.codec.frames_of(n, first): n for n in latents}
 
@@ -355,6 +460,7 @@ class Session:
         # Receipts tell of this stream only.
         twin.change = self.change and replace(self.change, receipt=Receipt())
         twin.anchoring = self.anchoring and Receipt()
+        twin.resetting = self.resetting and Receipt()
         return twin
 
 

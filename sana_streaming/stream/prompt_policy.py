@@ -1,7 +1,8 @@
 """What becomes of a stream's memory when its prompt changes.
 
 A policy takes the transformer, the state after the last chunk and the new prompt, and gives the state that the first
-chunk under that prompt reads. The codec's part of the state, the pictures themselves, always goes on.
+chunk under that prompt reads. The codec's part of the state, the pictures themselves, always goes on. What changes the
+memory also ends a fade to a new sink: the picture changes anyway.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def recache(dit: DiT, state: EditState, text: TextContext) -> EditState:
     if last is None:
         return state
     _, denoiser = dit(last.latents, 0.0, last.past, source=last.source, text=text)
-    return replace(state, denoiser=denoiser)
+    return replace(state, denoiser=denoiser, fade=None)
 
 
 def reset(dit: DiT, state: EditState, text: TextContext) -> EditState:
@@ -38,7 +39,7 @@ def reset(dit: DiT, state: EditState, text: TextContext) -> EditState:
     if last is None:
         return state
     batch, _, _, *grid = last.source.shape
-    return replace(state, denoiser=dit.init_state(batch, (grid[0], grid[1])), last=None)
+    return replace(state, denoiser=dit.init_state(batch, (grid[0], grid[1])), last=None, fade=None)
 
 
 POLICIES: dict[str, Policy] = {"keep": keep, "recache": recache, "reset": reset}

@@ -4,9 +4,10 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sana_streaming.io import Frame, Reader, Writer, meant
-from sana_streaming.io.size import working_size
+from sana_streaming.io import Frame, Reader, VideoInfo, Writer, meant
+from sana_streaming.io.size import Geometry, working_geometry
 
 from .chunker import chunks
 from .pairing import Pairs
+from .ticks import ticks
 
 if TYPE_CHECKING:
     from .editor import Editor, Session
 
 DEFAULT_SIZES = {"cpu": 256, "cuda": 512}
 SMALLEST_SIZE = 32
+NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,15 @@ class PromptChange:
     prompt: str
     seconds: float  # as asked
     chunk: int
-    frame: int
+    frame: int  # of the result
 
 
 @dataclass(frozen=True)
 class Report:
     """What a run did, and how long it waited for each stage."""
 
-    frames: int
+    frames: int  # of the result, which are those of the source
+    edited: int  # of them; at a rate below the source's, the others show the edited frame before them
     expected: int | None  # frames in all, by the reader's estimate
     chunks: int
     seconds: float
@@ -53,16 +57,17 @@ class Report:
 
     @property
     def fps(self) -> float:
-        return self.frames / self.seconds if self.seconds else 0.0
+        """Edited frames per second: those that differ."""
+        return self.edited / self.seconds if self.seconds else 0.0
 
 
 def run(
     reader: Reader,
     session: "Session",
     writer: Writer,
+    geometry: Geometry,
     *,
-    size: tuple[int, int] | None = None,
-    stride: int = 1,
+    rate: Fraction | None = None,
     prompts: Sequence[tuple[float, str]] = (),
     compare: bool = False,
     on_progress: Callable[[int, int | None], None] | None = None,
@@ -71,7 +76,7 @@ def run(
 ) -> Report:
     """Edit all that the reader gives, one chunk in memory at a time. Closes the writer, or aborts it on an error.
 
-    size: (width, height) that frames are edited at. stride: of the model's grid; frames are padded to it and cut back.
+    rate: frames per second that are edited at most, see `ticks`; every frame is written at its own time.
     prompts: (seconds, prompt) of changes. A change takes effect at the first chunk that begins at or after its time.
     compare: write source and edited side by side.
     on_progress: called after each chunk, once a frame is done, with frames done and frames expected (None: unknown).
@@ -88,14 +93,25 @@ def run(
     begin = clock()
     pending = deque(sorted(prompts, key=lambda change: change[0]))
     applied: list[PromptChange] = []
-    pairs, frames, count, stopped = Pairs(), 0, 0, False
+    pairs, frames, edited, count, stopped = Pairs(), 0, 0, 0, False
 
-    def write(sources: Sequence[Frame], edited: np.ndarray) -> None:
+    def to_edit() -> Iterator[Frame]:
+        for frame, own in ticks(reader.frames(geometry.scaled), rate):
+            picture = geometry.cropped(frame.rgb)
+            pairs.expect(replace(frame, rgb=picture if compare else NO_PICTURE), own)
+            if own:
+                yield replace(frame, rgb=picture)
+
+    def write(pictures: Iterable[np.ndarray]) -> None:
+        nonlocal frames
         with timed("write"):
-            for frame, rgb in pairs.join(sources, edited):
+            for frame, rgb in pairs.join(pictures):
                 writer.write(replace(frame, rgb=np.concatenate([frame.rgb, rgb], axis=1) if compare else rgb))
+                frames += 1
+        if on_progress is not None and frames:
+            on_progress(frames, reader.info.frames)
 
-    stream = chunks(reader.frames(size), lambda: session.chunk_frames)
+    stream = chunks(to_edit(), lambda: session.chunk_frames)
     try:
         while not stopped:
             with timed("read"):
@@ -108,22 +124,20 @@ def run(
             with timed("edit"):
                 if due is not None:
                     session.set_prompt(due[1])
-                    applied.append(PromptChange(due[1], due[0], count, frames))
-                edited = edit(session, chunk.tensor(), stride)
-            write(chunk.frames, edited)
-            frames, count = frames + len(chunk.frames), count + 1
-            done = frames - len(pairs.waiting)
-            if on_progress is not None and done:
-                on_progress(done, reader.info.frames)
+                    before = sum(frame.pts < chunk.pts for frame, _ in pairs.waiting)
+                    applied.append(PromptChange(due[1], due[0], count, frames + before))
+                pictures = edit(session, chunk.tensor(), geometry.stride)
+            edited, count = edited + len(chunk.frames), count + 1
+            write(pictures)
             stopped = stop is not None and stop()
-        if pairs.waiting:
+        if pairs.incomplete:
             with timed("edit"):
-                height, width = pairs.waiting[0].rgb.shape[:2]
-                edited = session.flush()[:, :height, :width].numpy()
-            write((), edited)
-            assert not pairs.waiting
-            if on_progress is not None:
-                on_progress(frames, reader.info.frames)
+                width, height = geometry.picture
+                pictures = session.flush()[:, :height, :width].numpy()
+            write(pictures)
+        elif pairs.waiting:  # what came after the last frame that was edited
+            write(())
+        assert not pairs.waiting
         with timed("write"):
             writer.close(keep_tail=not stopped)
     except BaseException:
@@ -131,6 +145,7 @@ def run(
         raise
     return Report(
         frames=frames,
+        edited=edited,
         expected=reader.info.frames,
         chunks=count,
         seconds=clock() - begin,
@@ -158,25 +173,33 @@ def edit_file(
     prompt: str,
     *,
     size: int | None = None,
+    fit: str = "letterbox",
     keep_size: bool = False,
+    rate: float | str | None = None,
     compare: bool = False,
     seed: int = 0,
     steps: int | None = None,
     guidance: float | None = None,
     negative_prompt: str | None = None,
+    cuts: str | None = None,
     start: float = 0.0,
     duration: float | None = None,
     prompts: Sequence[tuple[float, str]] = (),
     on_progress: Callable[[int, int | None], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Report:
-    """Edit a video file into another: same times, same sound, same aspect.
+    """Edit a video file into another: same frame times, same sound, same aspect.
 
-    size: short side in pixels that the video is edited at, and that the result has (default: 256 on a CPU, 512 on a
-    GPU, and never more than the source has). keep_size: scale the result back to the source's size. seed, steps,
-    guidance, negative_prompt: as in `Session`. start, duration: seconds of the source. prompts: later changes, in
-    seconds of the result. compare, on_progress, stop: as in `run`. ValueError for what cannot be read, written or
-    understood; then no file is left behind.
+    size: short side in pixels that the video is edited at, and that the result has (default: as many pixels as the
+    model was trained at; for models of any size 256 on a CPU, 512 on a GPU, and never more than the source has).
+    fit: onto the grid of the model, "letterbox" (all of the picture) or "crop" (its middle); see `working_geometry`.
+    keep_size: scale the result back to the source's size. rate: frames per second that are edited at most, or
+    "source" for every frame (default: the model's own rate); see `ticks`. seed, steps, guidance, negative_prompt,
+    cuts: as in `Session`. start, duration: seconds of the source. prompts: later changes, in seconds of the result.
+    compare, on_progress, stop: as in `run`. tell: called once, before the work begins, with a line on how the source's
+    size and rate are changed, if they are. ValueError for what cannot be read, written or understood; then no file is
+    left behind.
     """
     from sana_streaming.io.overlap import ReadAhead, WriteBehind
     from sana_streaming.io.readers import open_reader
@@ -191,27 +214,38 @@ def edit_file(
             raise ValueError(f"expected an instruction, got {text!r}")
     if duration is not None and not 0 < duration < math.inf:
         raise ValueError(f"expected a duration above 0 seconds, got {duration}")
+    ticking = chosen_rate(editor.config.sampler.rate if rate is None else rate)
     check_output(edited, source)
     reader = open_reader(source, start=start, duration=duration)
     try:
         info = reader.info
-        working = working_size(info.width, info.height, size, DEFAULT_SIZES.get(editor.device.type, 512))
-        given = {"guidance": guidance, "negative_prompt": negative_prompt}
+        geometry = working_geometry(
+            (info.width, info.height),
+            editor.stride,
+            fit=fit,
+            short=size,
+            default=DEFAULT_SIZES.get(editor.device.type, 512),
+            trained=editor.config.frame_size,
+        )
+        given = {"guidance": guidance, "negative_prompt": negative_prompt, "cuts": cuts}
         options = {name: value for name, value in given.items() if value is not None}
         session = editor.session(prompt, seed=seed, steps=steps, **options)
-        width, height = (info.width, info.height) if keep_size else working
+        width, height = geometry.in_source((info.width, info.height)) if keep_size else geometry.picture
         shown = width * (2 if compare else 1), height
         writer = open_writer(
             edited, rate=info.rate, time_base=info.time_base, color=info.color, size=shown, sound=reader.soundtrack()
         )
         if editor.device.type != "cpu":  # on a CPU the model has work for every core
             reader, writer = ReadAhead(reader), WriteBehind(writer)
+        line = told(info, geometry, ticking)
+        if tell is not None and line is not None:
+            tell(line)
         report = run(
             reader,
             session,
             writer,
-            size=working,
-            stride=editor.stride,
+            geometry,
+            rate=ticking,
             prompts=prompts,
             compare=compare,
             on_progress=on_progress,
@@ -224,6 +258,24 @@ def edit_file(
         if begin > reached:
             warnings.warn(f"the prompt at {begin:g} s was never reached; the last chunk begins before", stacklevel=2)
     return replace(report, prompts=(PromptChange(prompt, 0.0, 0, 0), *report.prompts))
+
+
+def chosen_rate(rate: float | str | None) -> Fraction | None:
+    """Frames per second that are edited at most; None for every frame."""
+    if rate is None or rate == "source":
+        return None
+    if isinstance(rate, str) or not 1 <= rate < math.inf:
+        raise ValueError(f"expected a rate of 1 or more frames per second, or 'source', got {rate!r}")
+    return meant(rate)
+
+
+def told(info: VideoInfo, geometry: Geometry, rate: Fraction | None) -> str | None:
+    """What becomes of a source's size and rate, in one line; None if nothing does."""
+    source = (info.width, info.height)
+    line = geometry.told(source)
+    if rate is not None:
+        return f"{line}, at up to {float(rate):.4g} of its {float(info.rate):.4g} frames per second"
+    return None if geometry.scaled == geometry.grid == source else line
 
 
 def check_files(source: str | Path, edited: str | Path, start: float = 0.0, duration: float | None = None) -> None:

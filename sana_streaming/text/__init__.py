@@ -16,6 +16,11 @@ class TextEncoder(Protocol):
         """prompt -> [L, D] float32 on the CPU, without padding. ValueError for a prompt without a word."""
         ...
 
+    def negative(self, prompt: str) -> Tensor:
+        """The same for what guidance leads away from, which some encoders read in another way, and may be empty there.
+        ValueError for a prompt that cannot be led away from."""
+        ...
+
     def truncated(self, prompt: str) -> bool:
         """Whether the prompt is longer than the encoder reads. Its end is then dropped, with one warning."""
         ...

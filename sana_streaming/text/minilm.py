@@ -38,6 +38,11 @@ class MiniLM:
     def __call__(self, prompt: str) -> Tensor:
         return self._encode(prompt)
 
+    def negative(self, prompt: str) -> Tensor:
+        if not prompt.strip():
+            raise ValueError("expected a negative prompt, which guidance leads away from, got none")
+        return self(prompt)
+
     def truncated(self, prompt: str) -> bool:
         return bool(self._tokenize(prompt).overflowing)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sana_streaming.bench import command, machine, measure
+from sana_streaming.bench import command, machine, measure, watch
 from sana_streaming.codec import build_codec
 from sana_streaming.config import ModelConfig, from_dict, nano
 from sana_streaming.io import Frame
@@ -71,7 +71,7 @@ def test_bench_measures_every_stage(editor, clip):
 def test_stages_add_up_to_the_chunk(editor, clip, monkeypatch):
     """With a clock that goes one second per look, each span between two marks is one second."""
     ticks = iter(range(1000))
-    monkeypatch.setattr(measure, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(watch, "perf_counter", lambda: float(next(ticks)))
     calls = []
     stages = measure.stages(editor, clip, "x", steps=1, seed=0, chunks=3, warm_up=1, between=lambda: calls.append(1))
     assert (stages.encode, stages.denoise, stages.decode, stages.other) == (125.0, 125.0, 125.0, 250.0)  # 8 frames
@@ -80,7 +80,8 @@ def test_stages_add_up_to_the_chunk(editor, clip, monkeypatch):
 
 def test_watched_codec_changes_nothing(editor, clip):
     frames = torch.randint(0, 256, (8, 32, 48, 3), dtype=torch.uint8)
-    watched = Editor(editor.config, editor.dit, measure.WatchedCodec(editor.codec, editor.device), editor.encode_text)
+    codec = watch.WatchedCodec(editor.codec, watch.Watch(editor.device))
+    watched = Editor(editor.config, editor.dit, codec, editor.encode_text)
     assert torch.equal(watched.session("x", steps=1).step(frames), editor.session("x", steps=1).step(frames))
 
 

@@ -16,7 +16,7 @@ from sana_streaming.config import CodecConfig, nano
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.vocabulary import PLACES
 from sana_streaming.eval.cases import Case
-from sana_streaming.model.dit import TextContext
+from sana_streaming.model.dit import DiTState, TextContext
 from sana_streaming.stream.editor import Editor
 
 CASE = Case(
@@ -61,10 +61,11 @@ class Function(torch.nn.Module):
 
     def __init__(self, edited: Callable[[Tensor], Tensor]):
         super().__init__()
+        self.config = nano().dit
         self.edited, self.weight = edited, torch.nn.Parameter(torch.zeros(1))
 
     def init_state(self, batch: int, grid: tuple[int, int]) -> Any:
-        return None
+        return DiTState(torch.zeros(batch, dtype=torch.int64), None, ())
 
     def encode_text(self, tokens: Tensor, mask: Tensor | None = None) -> TextContext:
         return TextContext((), (), None)

@@ -1,13 +1,17 @@
 """Streams of models that do nothing, or exactly what is asked."""
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 
 from sana_streaming.data.prompts import Prompts
-from sana_streaming.eval.edits import at_size, bounds, edit, reconstruct, true_edit
+from sana_streaming.eval.edits import at_size, bounds, edit, reconstruct, stream, true_edit
 from sana_streaming.metrics import psnr
 
+from ..stream.tiny import picture, tiny_editor
 from .conftest import PassThrough, editor
 
 
@@ -35,6 +39,46 @@ def test_chunks_are_those_of_a_session(source: Tensor) -> None:
     session = model.session("invert it")
     assert bounds(model, 16) == [0, session.chunk_frames, 12, 16] == [0, 8, 12, 16]
     assert run(model, source).shape == source.shape
+
+
+def test_a_long_stream_is_that_of_a_session() -> None:
+    """Past the end of the range of positions, too."""
+    model = tiny_editor(max_position=9)
+    session, chunks = model.session("a", steps=2), [picture(3), *(picture(2) for _ in range(29))]
+    with torch.inference_mode():
+        edited = list(stream(model, (chunk[None] for chunk in chunks), model.prompt("a"), steps=2))
+    assert len(edited) == len(chunks)
+    for got, chunk in zip(edited, chunks, strict=True):
+        assert torch.equal(got[0], session.step(chunk))
+    assert session.state is not None
+    assert session.state.denoiser.position.tolist() == [9]
+
+
+class Late(PassThrough):
+    """Holds back the last five frames."""
+
+    def decode(self, latents: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        frames, _ = super().decode(latents, None)
+        held = frames if state is None else torch.cat([state, frames], dim=2)
+        return held[:, :, :-5], held[:, :, -5:]
+
+    def flush(self, state: Tensor) -> Tensor:
+        return state
+
+
+def test_frames_that_a_codec_holds_back_come_too(source: Tensor) -> None:
+    model, late = editor(first_chunk=2), editor(first_chunk=2)
+    late.codec = Late()
+    given: list[int] = []
+
+    def pieces() -> Iterator[Tensor]:
+        for start, end in pairwise(bounds(model, 16)):
+            given.append(end)
+            yield source[:, start:end]
+
+    came = [(len(given), frames) for frames in stream(late, pieces(), model.prompt("invert it"), steps=2)]
+    assert [(chunks, frames.shape[1]) for chunks, frames in came] == [(3, 8), (3, 4), (3, 4)]
+    assert torch.equal(torch.cat([frames for _, frames in came], dim=1), run(model, source))
 
 
 def test_frames_must_be_whole_chunks() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sana_streaming import checkpoint
 from sana_streaming.checkpoint.published import WHOLE_CLIPS, import_published
-from sana_streaming.config import SamplerConfig, from_dict, to_dict, two_b
+from sana_streaming.config import SamplerConfig, from_dict, nano, to_dict, two_b
 from sana_streaming.diffusion.dpm_solver import dpm_sigmas, sample_clip
 from sana_streaming.diffusion.flow import sigmas
 from sana_streaming.io import VideoError
@@ -21,6 +21,7 @@ from sana_streaming.stream.clip import ClipSession
 from sana_streaming.stream.editor import Editor, init_state, to_signed, to_uint8
 from sana_streaming.stream.prompt_policy import POLICIES
 from sana_streaming.stream.run import edit_file
+from sana_streaming.text import load_encoder
 
 from ..clips import sound_of, times_of, write_clip
 from ..test_checkpoint import published, tiny
@@ -105,6 +106,10 @@ class TestClip:
             session.set_prompt("b")
         with pytest.raises(ValueError, match="nothing to anchor"):
             session.anchor()
+        with pytest.raises(ValueError, match="nothing to forget"):
+            session.reset()
+        with pytest.raises(ValueError, match="anew at cuts"):
+            clip_editor().session("a", cuts="anchor")
         with pytest.raises(ValueError, match="1 to 1000 denoising steps"):
             clip_editor().session("a", steps=0)
         with pytest.raises(ValueError, match="expected 1 RGB frames"):
@@ -190,6 +195,13 @@ def guided_by_hand(
     return latents
 
 
+def test_the_shipped_encoder_reads_negative_prompts_like_all_others() -> None:
+    encoder = load_encoder(nano().text)
+    assert torch.equal(encoder.negative("dull and grey"), encoder("dull and grey"))
+    with pytest.raises(ValueError, match="expected a negative prompt, which guidance leads away from, got none"):
+        encoder.negative(" ")
+
+
 class TestGuidedStream:
     @pytest.mark.parametrize("prompts", ["aaaa", ["a", "a", "a longer prompt", "a longer prompt"]], ids=["one", "two"])
     def test_it_is_two_streams_side_by_side(self, prompts: Sequence[str]) -> None:
@@ -234,8 +246,8 @@ class TestGuidedStream:
             ({"guidance": 0.9}, "guidance of 1 or more, got 0.9"),
             ({"guidance": float("nan")}, "guidance of 1 or more"),
             ({"guidance": float("inf")}, "guidance of 1 or more"),
-            ({"guidance": 2.0}, "expected a negative prompt"),
-            ({"guidance": 2.0, "negative_prompt": " "}, "expected a negative prompt"),
+            ({"guidance": 2.0}, "empty prompt"),
+            ({"guidance": 2.0, "negative_prompt": " "}, "empty prompt"),
             ({"negative_prompt": "dull"}, "no effect without guidance"),
         ],
         ids=str,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sana_streaming.bench.measure import WatchedCodec
+from sana_streaming.bench.watch import Watch, WatchedCodec
 from sana_streaming.codec import build_codec
 from sana_streaming.codec.ltx2 import published_config
 from sana_streaming.diffusion.flow import Sampling
@@ -19,10 +19,10 @@ from sana_streaming.io import Frame
 from sana_streaming.model.dit import DiT
 from sana_streaming.stream.editor import Editor, edit_clip, to_uint8
 from sana_streaming.stream.pairing import Pairs
-from sana_streaming.stream.run import edit_file, run
+from sana_streaming.stream.run import edit_file
 
 from ..clips import sound_of, times_of, write_clip
-from .test_run import FakeReader, FakeWriter
+from .test_run import FakeReader, FakeWriter, run_whole
 from .tiny import SIZE, AverageCodec, encode_text, picture, tiny_editor
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -66,24 +66,46 @@ def numbers(pairs: list[tuple[Frame, np.ndarray]]) -> list[tuple[int, int]]:
     return [(int(source.rgb[0, 0, 0]), int(edited[0, 0, 0])) for source, edited in pairs]
 
 
+def expect(pairs: Pairs, *frames: int) -> None:
+    for number in frames:
+        pairs.expect(frame(number))
+
+
 class TestPairs:
     def test_first_in_first_out(self) -> None:
         pairs, edited = Pairs(), np.stack([frame(i).rgb for i in range(5)])
-        assert numbers(pairs.join([frame(0), frame(1)], edited[:0])) == []
-        assert numbers(pairs.join([frame(2), frame(3)], edited[:1])) == [(0, 0)]
-        assert numbers(pairs.join([frame(4)], edited[1:3])) == [(1, 1), (2, 2)]
-        assert len(pairs.waiting) == 2
-        assert numbers(pairs.join([], edited[3:])) == [(3, 3), (4, 4)]
-        assert not pairs.waiting
+        expect(pairs, 0, 1)
+        assert numbers(pairs.join(edited[:0])) == []
+        expect(pairs, 2, 3)
+        assert numbers(pairs.join(edited[:1])) == [(0, 0)]
+        expect(pairs, 4)
+        assert numbers(pairs.join(edited[1:3])) == [(1, 1), (2, 2)]
+        assert (len(pairs.waiting), pairs.incomplete) == (2, True)
+        assert numbers(pairs.join(edited[3:])) == [(3, 3), (4, 4)]
+        assert (len(pairs.waiting), pairs.incomplete) == (0, False)
 
     def test_what_fills_up_a_chunk_falls_away(self) -> None:
         pairs, edited = Pairs(), np.stack([frame(i).rgb for i in range(4)])
-        assert numbers(pairs.join([frame(0), frame(1)], edited)) == [(0, 0), (1, 1)]
-        assert numbers(pairs.join([frame(2)], edited[2:])) == [(2, 2)]
+        expect(pairs, 0, 1)
+        assert numbers(pairs.join(edited)) == [(0, 0), (1, 1)]
+        expect(pairs, 2)
+        assert numbers(pairs.join(edited[2:])) == [(2, 2)]
+
+    def test_frames_that_are_not_edited_show_the_one_before(self) -> None:
+        pairs, edited = Pairs(), np.stack([frame(i).rgb for i in (10, 13, 15)])
+        for i in range(7):
+            pairs.expect(frame(i), edited=i in (0, 3, 5))
+        assert numbers(pairs.join(edited[:1])) == [(0, 10), (1, 10), (2, 10)]
+        assert pairs.incomplete
+        assert numbers(pairs.join(edited[1:])) == [(3, 13), (4, 13), (5, 15), (6, 15)]
+        pairs.expect(frame(7), edited=False)
+        assert not pairs.incomplete
+        assert numbers(pairs.join()) == [(7, 15)]
 
     def test_edited_frames_are_not_copied(self) -> None:
-        edited = np.zeros((1, 4, 6, 3), np.uint8)
-        ((_, rgb),) = Pairs().join([frame(0)], edited)
+        edited, pairs = np.zeros((1, 4, 6, 3), np.uint8), Pairs()
+        expect(pairs, 0)
+        ((_, rgb),) = pairs.join(edited)
         assert np.shares_memory(rgb, edited)
 
 
@@ -141,7 +163,7 @@ class TestRoad:
     def test_every_frame_meets_its_source(self, count: int) -> None:
         writers = FakeWriter(), FakeWriter()
         for editor, writer in zip((tiny_editor(), late_editor()), writers, strict=True):
-            report = run(FakeReader(count), editor.session("a"), writer, stride=2)
+            report = run_whole(FakeReader(count), editor.session("a"), writer, stride=2)
             assert (report.frames, writer.end) == (count, "whole")
             assert writer.pts == [Fraction(i, 25) for i in range(count)]
         assert writers[0].sums == writers[1].sums
@@ -164,6 +186,6 @@ class TestRoad:
 
     def test_what_is_measured_flushes_too(self) -> None:
         codec = LateCodec(tiny_editor().config.codec)
-        watched = WatchedCodec(codec, torch.device("cpu"))
+        watched = WatchedCodec(codec, Watch(torch.device("cpu")))
         _, state = watched.decode(torch.randn(1, 3, 2, 2, 3), watched.init_decoder(1))
         assert torch.equal(watched.flush(state), state.held)

@@ -1,13 +1,19 @@
+import math
 import weakref
+from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from sana_streaming import cli
+from sana_streaming.config import nano, two_b
 from sana_streaming.io import Frame, VideoError, VideoInfo
 from sana_streaming.io.file_reader import FileReader
+from sana_streaming.io.size import Geometry
 from sana_streaming.stream.run import PromptChange, check_files, edit_file, run
 
 from ..clips import sound_of, times_of, write_clip
@@ -50,6 +56,7 @@ class LateSession(FakeSession):
 
 
 class FakeEditor:
+    config = nano()
     stride = 16
     device = torch.device("cpu")
 
@@ -61,17 +68,21 @@ class FakeEditor:
 
 
 class FakeReader:
-    def __init__(self, count, size=(6, 4)):
-        self.count, self.closed, self.born, self.alive, self.most = count, False, 0, 0, 0
-        self.info = VideoInfo(*size, Fraction(25), Fraction(1, 25), frames=count)
+    """Frames that are filled with their number, 25 per second or at `times`."""
+
+    def __init__(self, count, size=(6, 4), times=None, known=True):
+        self.count, self.closed, self.alive, self.most = count, False, 0, 0
+        self.times = [Fraction(i, 25) for i in range(count)] if times is None else times
+        self.info = VideoInfo(*size, Fraction(25), Fraction(1, 25), frames=count if known else None)
 
     def frames(self, size=None):
-        for i in range(self.count):
-            rgb = np.full((self.info.height, self.info.width, 3), i % 256, np.uint8)
+        width, height = size or (self.info.width, self.info.height)
+        for i, time in enumerate(self.times):
+            rgb = np.full((height, width, 3), i % 256, np.uint8)
             self.alive += 1
             self.most = max(self.most, self.alive)
             weakref.finalize(rgb, self._died)
-            yield Frame(rgb, Fraction(i, 25))
+            yield Frame(rgb, time)
 
     def _died(self):
         self.alive -= 1
@@ -99,6 +110,12 @@ class FakeWriter:
         self.end = "aborted"
 
 
+def run_whole(reader, session, writer, stride=1, **options):
+    """Frames as they come from the reader."""
+    size = (reader.info.width, reader.info.height)
+    return run(reader, session, writer, Geometry(size, size, stride), **options)
+
+
 def ticking():
     now = iter(range(10_000))
     return lambda: float(next(now))
@@ -106,7 +123,7 @@ def ticking():
 
 def test_every_frame_is_edited_and_keeps_its_time():
     session, writer = FakeSession(), FakeWriter()
-    report = run(FakeReader(20), session, writer, stride=16)
+    report = run_whole(FakeReader(20), session, writer, stride=16)
     assert writer.pts == [Fraction(i, 25) for i in range(20)]
     assert writer.sums == [255 - i for i in range(20)]
     assert writer.shape == (4, 6, 3)
@@ -121,14 +138,14 @@ def test_padding_repeats_the_edge():
             return super().step(frames)
 
     session = Keep()
-    run(FakeReader(5, size=(17, 15)), session, FakeWriter(), stride=16)
+    run_whole(FakeReader(5, size=(17, 15)), session, FakeWriter(), stride=16)
     assert session.seen.shape == (5, 16, 32, 3)
     assert session.seen[3].unique().tolist() == [3]
 
 
 def test_compare_shows_source_and_edited():
     writer = FakeWriter()
-    run(FakeReader(3), FakeSession(), writer, compare=True)
+    run_whole(FakeReader(3), FakeSession(), writer, compare=True)
     assert writer.shape == (4, 12, 3)
     assert writer.sums == [0, 1, 2]  # the source is on the left
 
@@ -136,14 +153,14 @@ def test_compare_shows_source_and_edited():
 def test_a_prompt_takes_effect_at_the_first_chunk_that_begins_at_its_time_or_later():
     session = FakeSession("a")
     changes = [(0.6, "d"), (0.1, "b"), (0.2, "c"), (99.0, "never")]
-    report = run(FakeReader(40), session, FakeWriter(), prompts=changes)
+    report = run_whole(FakeReader(40), session, FakeWriter(), prompts=changes)
     assert session.prompts == ["a", "c", "d"]  # chunks begin at 0, 0.20, 0.52, 0.84 s; "b" was overtaken
     assert report.prompts == (PromptChange("c", 0.2, 1, 5), PromptChange("d", 0.6, 3, 21))
 
 
 def test_a_stop_finishes_the_chunk_and_keeps_it():
     writer, asked = FakeWriter(), []
-    report = run(FakeReader(100), FakeSession(), writer, stop=lambda: bool(asked.append(1)) or len(asked) == 2)
+    report = run_whole(FakeReader(100), FakeSession(), writer, stop=lambda: bool(asked.append(1)) or len(asked) == 2)
     assert (report.frames, report.chunks, report.stopped_early) == (13, 2, True)
     assert (len(writer.pts), writer.end) == (13, "cut")
 
@@ -151,7 +168,7 @@ def test_a_stop_finishes_the_chunk_and_keeps_it():
 def test_an_error_aborts_the_writer():
     for writer, session in [(FakeWriter(fail_at=7), FakeSession()), (FakeWriter(), FakeEditor())]:
         with pytest.raises((VideoError, AttributeError)):
-            run(FakeReader(20), session, writer)
+            run_whole(FakeReader(20), session, writer)
         assert writer.end == "aborted"
 
 
@@ -162,13 +179,15 @@ def test_an_interrupt_aborts_the_writer():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(FakeReader(20), FakeSession(), writer, on_progress=interrupt)
+        run_whole(FakeReader(20), FakeSession(), writer, on_progress=interrupt)
     assert writer.end == "aborted"
 
 
 def test_progress_and_times_are_told():
     told = []
-    report = run(FakeReader(20), FakeSession(), FakeWriter(), on_progress=lambda *n: told.append(n), clock=ticking())
+    report = run_whole(
+        FakeReader(20), FakeSession(), FakeWriter(), on_progress=lambda *n: told.append(n), clock=ticking()
+    )
     assert told == [(5, 20), (13, 20), (20, 20)]
     assert (report.read_seconds, report.edit_seconds, report.write_seconds) == (
         4,
@@ -182,7 +201,7 @@ def test_progress_and_times_are_told():
 @pytest.mark.parametrize("count", [1, 5, 6, 13, 20])
 def test_frames_that_come_late_meet_their_source(count):
     writer, told = FakeWriter(), []
-    report = run(
+    report = run_whole(
         FakeReader(count), LateSession(), writer, stride=16, compare=True, on_progress=lambda *n: told.append(n)
     )
     assert writer.pts == [Fraction(i, 25) for i in range(count)]
@@ -194,23 +213,23 @@ def test_frames_that_come_late_meet_their_source(count):
 
 def test_frames_are_done_when_they_are_written():
     told = []
-    run(FakeReader(20), LateSession(), FakeWriter(), on_progress=lambda *n: told.append(n))
+    run_whole(FakeReader(20), LateSession(), FakeWriter(), on_progress=lambda *n: told.append(n))
     assert told == [(7, 20), (15, 20), (20, 20)]  # five were read at first, and none of them was done
 
 
 def test_a_prompt_counts_the_frames_that_were_read():
-    report = run(FakeReader(20), LateSession(), FakeWriter(), prompts=[(0.2, "b")])
+    report = run_whole(FakeReader(20), LateSession(), FakeWriter(), prompts=[(0.2, "b")])
     assert report.prompts == (PromptChange("b", 0.2, 1, 5),)
 
 
 def test_a_stop_keeps_what_comes_late():
     writer = FakeWriter()
-    report = run(FakeReader(100), LateSession(), writer, stop=lambda: True)
+    report = run_whole(FakeReader(100), LateSession(), writer, stop=lambda: True)
     assert (report.frames, len(writer.pts), writer.end) == (5, 5, "cut")
 
 
 def test_waiting_for_late_frames_is_editing():
-    report = run(FakeReader(20), LateSession(), FakeWriter(), clock=ticking())
+    report = run_whole(FakeReader(20), LateSession(), FakeWriter(), clock=ticking())
     assert (report.read_seconds, report.edit_seconds, report.write_seconds) == (4, 4, 5)
 
 
@@ -218,15 +237,131 @@ def test_memory_does_not_grow_with_length():
     most = []
     for count in (40, 400):
         reader = FakeReader(count)
-        run(reader, FakeSession(), FakeWriter())
+        run_whole(reader, FakeSession(), FakeWriter())
         most.append(reader.most)
     assert most[0] == most[1] <= 2 * 8 + 2
     late = []
     for count in (40, 400):
         reader = FakeReader(count)
-        run(reader, LateSession(), FakeWriter())
+        run_whole(reader, LateSession(), FakeWriter())
         late.append(reader.most)
     assert late[0] == late[1] <= most[0] + 6
+
+
+def at_rate(rate, count=200):
+    return [i / Fraction(rate) for i in range(count)]
+
+
+def varying(count=200):
+    steps = np.random.default_rng(0).integers(1, 9000, count)
+    return list(accumulate((Fraction(int(step), 90_000) for step in steps[1:]), initial=Fraction(1, 7)))
+
+
+SOURCES = {
+    "12": at_rate(12),
+    "24": at_rate(24),
+    "25": at_rate(25),
+    "29.97": at_rate(Fraction(30_000, 1001)),
+    "30": at_rate(30),
+    "60": at_rate(60),
+    "varying": varying(),
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+@pytest.mark.parametrize("compare", [False, True], ids=["edited", "compared"])
+@pytest.mark.parametrize("session", [FakeSession, LateSession])
+@pytest.mark.parametrize("rate", [None, 16, 24], ids=str)
+@pytest.mark.parametrize("times", SOURCES.values(), ids=SOURCES)
+def test_a_source_keeps_its_frames_and_times_at_any_rate_of_the_model(times, rate, session, compare, known):
+    writer, told = FakeWriter(), []
+    reader = FakeReader(len(times), times=times, known=known)
+    report = run_whole(
+        reader, session(), writer, rate=rate and Fraction(rate), compare=compare, on_progress=lambda *n: told.append(n)
+    )
+    assert writer.pts == times
+    shown = [255 - number for number in writer.edited]
+    assert shown == sorted(shown)
+    assert (report.frames, report.edited, writer.end) == (200, len(set(shown)), "whole")
+    if rate is None:
+        assert shown == list(range(200))
+    else:
+        assert all(0 <= times[i] - times[n] < Fraction(1, rate) for i, n in enumerate(shown))
+        assert report.edited <= 200
+    assert told[-1] == (200, 200 if known else None)
+    if compare:
+        assert writer.sums == list(range(200))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 11, 12, 13, 50])
+@pytest.mark.parametrize("session", [FakeSession, LateSession])
+def test_the_end_is_whole_at_any_length(count, session):
+    """It comes within a tick, a chunk, or behind the last frame that is edited."""
+    writer = FakeWriter()
+    report = run_whole(FakeReader(count, times=at_rate(60, count)), session(), writer, rate=Fraction(24))
+    assert writer.pts == at_rate(60, count)
+    assert (report.frames, writer.end) == (count, "whole")
+    assert report.fps == report.edited / report.seconds
+
+
+def test_no_frame_is_given_to_the_model_twice():
+    seen = []
+
+    class Noting(FakeSession):
+        def step(self, frames):
+            seen.extend(frames[:, 0, 0, 0].tolist())
+            return super().step(frames)
+
+    run_whole(FakeReader(29, times=at_rate(12, 29)), Noting(), FakeWriter(), rate=Fraction(16))
+    assert seen == list(range(29))
+    seen.clear()
+    run_whole(FakeReader(26, times=at_rate(32, 26)), Noting(), FakeWriter(), rate=Fraction(16))
+    assert seen == list(range(0, 26, 2))
+
+
+@pytest.mark.parametrize("session", [FakeSession, LateSession])
+def test_prompts_and_stops_at_a_rate_of_the_model(session):
+    """Chunks of 5 and 8 ticks of a sixteenth second, out of 32 frames per second."""
+    reader, editing, writer = FakeReader(200, times=at_rate(32)), session("a"), FakeWriter()
+    asked = []
+    report = run_whole(
+        reader,
+        editing,
+        writer,
+        rate=Fraction(16),
+        prompts=[(0.3, "b"), (0.5, "c")],
+        stop=lambda: bool(asked.append(1)) or len(asked) == 3,
+    )
+    assert editing.prompts == ["a", "b", "c"]
+    assert report.prompts == (PromptChange("b", 0.3, 1, 10), PromptChange("c", 0.5, 2, 26))
+    assert (report.edited, report.stopped_early, writer.end) == (21, True, "cut")
+    assert writer.pts == at_rate(32, report.frames)
+    assert report.frames == 41  # up to the last frame that was edited
+
+
+def test_memory_does_not_grow_with_the_rate_of_the_source():
+    most = []
+    for rate, count in ((32, 200), (32, 2000), (960, 4000)):
+        reader = FakeReader(count, times=at_rate(rate, count))
+        run_whole(reader, LateSession(), FakeWriter(), rate=Fraction(16))
+        most.append(reader.most)
+    assert most[0] == most[1] == most[2] <= 2 * 8 + 2
+
+
+def test_a_picture_is_cropped_filled_up_and_cut_back():
+    class Noting(FakeReader):
+        def frames(self, size=None):
+            for frame in super().frames(size):
+                frame.rgb[:3] = frame.rgb[-3:] = 200  # what a crop to 18 of 24 lines loses
+                yield frame
+
+    session, writer, late = FakeSession(), FakeWriter(), FakeWriter()
+    run(Noting(5), session, writer, Geometry((30, 24), (30, 18), 16))
+    assert session.shapes == [(5, 32, 32, 3)]
+    assert writer.shape == (18, 30, 3)
+    assert writer.sums == [255 - i for i in range(5)]
+    run(Noting(5), LateSession(), late, Geometry((30, 24), (30, 18), 16), compare=True)
+    assert (late.shape, late.sums, late.edited) == ((18, 60, 3), list(range(5)), writer.sums)
 
 
 def test_a_file_is_edited_with_its_times_sound_and_aspect(tmp_path):
@@ -264,6 +399,98 @@ def test_sizes(tmp_path, size, options, expected, edited_at):
     assert editor.last.shapes == [(5, *edited_at, 3)]
     with FileReader(tmp_path / "out.mp4") as reader:
         assert (reader.info.width, reader.info.height) == expected
+
+
+def test_models_say_their_size_and_rate():
+    assert (nano().sampler.rate, nano().frame_size) == (None, ())
+    assert (two_b().sampler.rate, two_b().frame_size) == (16, (1280, 704))
+    for rate in (0, -16, math.inf, math.nan):
+        with pytest.raises(ValueError, match="rate of 1 or more"):
+            replace(two_b().sampler, rate=rate)
+
+
+class ReleasedEditor(FakeEditor):
+    """With the rules of the released model, at a quarter of its sides."""
+
+    config = replace(two_b(), frame_size=(320, 176))
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "expected", "edited_at", "line"),
+    [
+        (
+            (192, 108),
+            {},
+            (312, 176),
+            (176, 320),
+            "192x108 is edited at 312x176, letterboxed to 320x176 (the bars are cut off again), at up to 16 of its 25",
+        ),
+        ((108, 192), {}, (176, 312), (320, 176), "108x192 is edited at 176x312, letterboxed to 176x320"),
+        ((192, 108), {"keep_size": True}, (192, 108), (176, 320), "192x108 is edited at 312x176"),
+        ((192, 108), {"size": 64, "rate": "source"}, (114, 64), (64, 128), "192x108 is edited at 114x64, letterboxed"),
+        (
+            (192, 108),
+            {"fit": "crop", "rate": 12.5},
+            (320, 176),
+            (176, 320),
+            "192x108 is edited at 320x176, cropped from 320x180 (2.2 % of the picture is lost), at up to 12.5",
+        ),
+        ((192, 108), {"fit": "crop", "keep_size": True}, (192, 106), (176, 320), "192x108 is edited at 320x176"),
+        ((192, 108), {"fit": "crop", "compare": True}, (640, 176), (176, 320), "192x108 is edited at 320x176"),
+        ((320, 176), {"rate": "source"}, (320, 176), (176, 320), None),
+        ((320, 176), {}, (320, 176), (176, 320), "320x176 is edited at 320x176, at up to 16 of its 25"),
+    ],
+    ids=str,
+)
+def test_the_size_and_rate_of_a_model(tmp_path, size, options, expected, edited_at, line):
+    editor, told = ReleasedEditor(), []
+    source = write_clip(tmp_path / "in.mp4", size=size, frames=3)
+    report = edit_file(editor, source, tmp_path / "out.mp4", "negative", tell=told.append, **options)
+    assert editor.last.shapes == [(5, *edited_at, 3)]
+    with FileReader(tmp_path / "out.mp4") as reader:
+        assert (reader.info.width, reader.info.height) == expected
+    assert len(told) == (line is not None)
+    assert not told or told[0].startswith(line)
+    assert (report.frames, report.edited) == (3, 3 if options.get("rate") == "source" else 2)
+    assert times_of(tmp_path / "out.mp4") == times_of(source)
+
+
+class SameSession(LateSession):
+    """Changes nothing, and gives every frame six frames later."""
+
+    def step(self, frames):
+        return 255 - super().step(frames)
+
+    def flush(self):
+        return 255 - super().flush()
+
+
+class SameEditor(ReleasedEditor):
+    def session(self, prompt, *, seed=0, steps=None):
+        self.last = SameSession(prompt)
+        return self.last
+
+
+@pytest.mark.parametrize("sound", ["aac", "pcm_s16le"], ids=["copied", "encoded"])
+@pytest.mark.parametrize("part", [{}, {"start": 0.48}, {"start": 0.7, "duration": 0.9}], ids=str)
+@pytest.mark.parametrize("rate", ["source", None], ids=["every frame", "16"])
+def test_a_flash_stays_beside_its_click(tmp_path, sound, part, rate):
+    """The lights go on at 1.2 s, with a click. A model of 16 frames per second may show them a tick later."""
+    pictures = [np.full((48, 64, 3), 230 if i >= 30 else 20, np.uint8) for i in range(50)]
+    source = write_clip(tmp_path / "in.mkv", pictures, tone=2.0, click=1.2, tone_codec=sound)
+    edit_file(SameEditor(), source, tmp_path / "out.mp4", "nothing", size=48, rate=rate, **part)
+    begin = Fraction(math.ceil(25 * part.get("start", 0)), 25)  # of the first frame
+    end = 50 if "duration" not in part else 40
+    assert len(times_of(tmp_path / "out.mp4")) == end - begin * 25
+    with FileReader(tmp_path / "out.mp4") as reader:
+        flash = next(frame.pts for frame in reader.frames() if frame.rgb.mean() > 128)
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        parts = [(part.to_ndarray()[0].astype(float), part.pts * part.time_base) for part in file.decode(audio=0)]
+    wave, time = max(parts, key=lambda part: np.abs(part[0]).max())
+    click = float(time) + np.abs(wave).argmax() / 48000
+    assert abs(click - float(Fraction(6, 5) - begin)) < 0.003
+    late = float(flash) - click
+    assert abs(late) < 0.003 if rate == "source" else -0.003 < late < 1 / 16 + 0.003
 
 
 def test_reading_and_writing_overlap_with_a_gpu(tmp_path):
@@ -350,6 +577,11 @@ def test_bad_input_leaves_nothing(tmp_path):
         ("out.mp4", "negative", {"start": -1}),
         ("out.mp4", "negative", {"start": float("nan")}),
         ("out.mp4", "negative", {"duration": 0}),
+        ("out.mp4", "negative", {"fit": "stretch"}),
+        ("out.mp4", "negative", {"rate": 0}),
+        ("out.mp4", "negative", {"rate": float("nan")}),
+        ("out.mp4", "negative", {"rate": float("inf")}),
+        ("out.mp4", "negative", {"rate": "model"}),
         ("out.mp4", "negative", {"duration": float("inf")}),
         ("out.mp4", "negative", {"prompts": [(-1, "late")]}),
         ("out.mp4", "negative", {"prompts": [(float("nan"), "late")]}),
