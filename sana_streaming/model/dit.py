@@ -106,5 +106,7 @@ class DiT(nn.Module):
 
     def _levels(self, sigma: float | Tensor, batch: int, device: torch.device) -> Tensor:
         """Any accepted form of sigma -> [B, T or 1], float64: the timestep is truncated to an integer."""
-        levels = torch.as_tensor(sigma, dtype=torch.float64, device=device)
+        if not isinstance(sigma, Tensor):  # filled in there: a copy to a GPU would wait for it
+            return torch.full((batch, 1), sigma, dtype=torch.float64, device=device)
+        levels = sigma.to(device, torch.float64)
         return levels.reshape(-1, 1).expand(batch, 1) if levels.ndim < 2 else levels
