@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sana_streaming.bench import machine, memory
+from sana_streaming.bench import machine
 from sana_streaming.bench.watch import Watch, WatchedCodec
 from sana_streaming.checkpoint.folder import FLOAT32
 from sana_streaming.codec import build_codec
@@ -34,6 +34,7 @@ from sana_streaming.diffusion.sampler import sample_chunk
 from sana_streaming.model.dit import DiT
 from sana_streaming.model.rebase import keep_in_range
 from sana_streaming.state import nbytes, tensors
+from sana_streaming.stream import memory
 from sana_streaming.stream.editor import Editor, pick_device, to_signed, to_uint8
 
 DTYPE = torch.bfloat16
@@ -429,15 +430,6 @@ def at_least(least: int, text: str) -> int:
     return int(text)
 
 
-def out_of_memory(config: ModelConfig, size: tuple[int, int], device: torch.device) -> str:
-    needed, (free, total) = memory.estimate(config, size, DTYPE).total, torch.cuda.mem_get_info(device)
-    width, height = size
-    return (
-        f"out of memory: {config.name} at {width}x{height} needs about {gigabytes(needed)}, the GPU has "
-        f"{gigabytes(total)} ({gigabytes(free)} free of what this and other programs took); try a smaller --size"
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="2b")
@@ -468,7 +460,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         readings = measure(config, arguments, log)
     except torch.OutOfMemoryError:
-        print(out_of_memory(config, arguments.size, arguments.device), file=sys.stderr)
+        print(memory.out_of_memory(config, arguments.size, DTYPE, arguments.device), file=sys.stderr)
         return 1
     print("\n" + "\n".join(tables(log.results, config, arguments.size)), flush=True)
     wrong = verdict(readings)

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error.__cause__, KeyboardInterrupt):  # which came while a compiled module was loading
             raise
         return interrupted()
-    except OSError as error:
+    except (OSError, MemoryError, FloatingPointError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return FAILED
 

@@ -139,11 +139,10 @@ def test_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         raise torch.OutOfMemoryError("CUDA out of memory, and a page of advice")
 
     monkeypatch.setattr(released, "measure", measure)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**9, 8 * 10**9))
     assert released.main(["--tiny", "--device", "cpu"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "tiny at 96x64 needs about 0.009 GB, the GPU has 8.000 GB" in error
+    assert "tiny at 96x64 in bfloat16 needs about 9 MB; try a smaller size" in error
 
 
 @pytest.mark.parametrize("option", [["--size", "100x64"], ["--size", "64"], ["--chunks", "0"]], ids=str)

@@ -257,6 +257,17 @@ def test_a_second_signal_aborts_and_leaves_nothing(edit, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
+@pytest.mark.parametrize("kind", [MemoryError, FloatingPointError])
+def test_a_chunk_that_fails_is_one_line_and_leaves_nothing(edit, tmp_path, monkeypatch, kind):
+    def step(self, frames):
+        raise kind("chunk 0: what was needed, and what to try")
+
+    monkeypatch.setattr(FakeSession, "step", step)
+    code, out, err = edit("in.mp4", "out.mp4", "--prompt", "a")
+    assert (code, out, err) == (1, "", ["error: chunk 0: what was needed, and what to try"])
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
 def test_an_interrupt_while_libraries_load_is_one_line(edit, monkeypatch):
     """A compiled module that is interrupted while it is imported makes an ImportError of it."""
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sana_streaming import checkpoint, cli
-from sana_streaming.bench import memory
 from sana_streaming.codec import build_codec
 from sana_streaming.commands import doctor
 from sana_streaming.commands.doctor import TRIALS, Finding, Machine, ask, judge
@@ -16,6 +15,7 @@ from sana_streaming.config import ModelConfig, nano, two_b
 from sana_streaming.diffusion.flow import sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes
+from sana_streaming.stream import memory
 from sana_streaming.stream.editor import edit_chunk, init_state
 
 CPU, META = torch.device("cpu"), torch.device("meta")

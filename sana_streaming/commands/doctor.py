@@ -48,7 +48,7 @@ from dataclasses import asdict
 import torch
 from sana_streaming import checkpoint, download
 from sana_streaming.bench.machine import cpu_name
-from sana_streaming.bench.memory import estimate
+from sana_streaming.stream.memory import estimate
 from sana_streaming.config import PRESETS
 from sana_streaming.stream.editor import pick_dtype
 estimates = []

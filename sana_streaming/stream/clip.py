@@ -65,12 +65,14 @@ class ClipSession(Session):
         return frames[:0]
 
     def flush(self) -> Tensor:
-        """The clip, edited, on the CPU. ValueError for one that is too short. Changes nothing."""
+        """The clip, edited, on the CPU. ValueError for one that is too short, MemoryError for one that does not fit.
+        Changes nothing."""
         if self.chunks < self.editor.config.sampler.clip[0]:
             raise ValueError(f"{self._expected()}, got fewer")
         editor, generator = self.editor, self.generator.clone_state()
-        clip = torch.cat(self.frames)[None].to(editor.device)
-        with torch.inference_mode():
+        height, width = self.size
+        with editor.memory_told((width, height), self.guidance), torch.inference_mode():
+            clip = torch.cat(self.frames)[None].to(editor.device)
             edited = edit_whole(editor.codec, editor.dit, clip, self.text, generator, self.sampling, self.guidance)
         return edited[0].cpu()
 

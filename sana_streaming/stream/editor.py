@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -238,12 +239,20 @@ class Editor:
 
     @classmethod
     def load(cls, model: str | Path = "nano", device: str | torch.device | None = None) -> Editor:
-        """A shipped model by name, or a folder; on the GPU if there is one. ValueError for what does not exist."""
+        """A shipped model by name, or a folder; on the GPU if there is one. ValueError for what does not exist,
+        MemoryError for what does not fit."""
         folder = checkpoint.find(model)
         target = pick_device(device)
-        config, dit, codec = checkpoint.load(folder, target, pick_dtype(target))
+        dtype = pick_dtype(target)
+        config = checkpoint.load_config(folder)
+        with memory_told(config, config.frame_size or (config.size, config.size), dtype, target):
+            config, dit, codec = checkpoint.load(folder, target, dtype)
         encoder = load_encoder(config.text, target)
         return cls(config, dit, codec, encoder, encoder.negative)
+
+    def memory_told(self, size: Sequence[int], guidance: float, where: str = "") -> AbstractContextManager[None]:
+        """See `memory_told`; for a stream of (width, height)."""
+        return memory_told(self.config, size, next(self.dit.parameters()).dtype, self.device, guidance, where)
 
     @property
     def stride(self) -> int:
@@ -379,7 +388,8 @@ class Session:
     def step(self, frames: Tensor) -> Tensor:
         """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU.
 
-        A codec that looks ahead gives fewer at first, then as many as come in, and the rest in `flush`."""
+        A codec that looks ahead gives fewer at first, then as many as come in, and the rest in `flush`. MemoryError and
+        FloatingPointError say in a line which chunk failed; the session is then as it was before."""
         lengths = self._check(frames)
         height, width = frames.shape[1:3]
         editor, change, anchoring, resetting = self.editor, self.change, self.anchoring, self.resetting
@@ -387,7 +397,7 @@ class Session:
         found, watch = ((), self.watch) if self.on_cut == "ignore" else find_cuts(frames, self.watch)
         begin = self.watch.frames  # number of the chunk's first frame
         on_cut = self.on_cut if any(frame <= begin for frame in found) else "ignore"
-        with torch.inference_mode():
+        with editor.memory_told((width, height), self.guidance, f"chunk {self.chunks}: "), torch.inference_mode():
             state = self.state or init_state(editor.codec, editor.dit, 1, height, width, self.guidance)
             if change is not None:
                 state = POLICIES[change.policy](editor.dit, state, text)
@@ -401,6 +411,11 @@ class Session:
             edited, state = edit_chunk(
                 editor.codec, editor.dit, batch, text, state, generator, self.sampling, self.guidance
             )
+            if state.last is not None and not bool(state.last.latents.isfinite().all()):
+                raise FloatingPointError(
+                    f"chunk {self.chunks}: expected finite latents, got NaN or infinity; the weights may be damaged or "
+                    f"{str(state.last.latents.dtype).removeprefix('torch.')} too coarse for them"
+                )
             if anchors and past.sink is not None:
                 state = replace(state, fade=begin_fade(editor.dit, state, past, text, self.guidance))
         # Only now, so that a chunk that fails leaves everything as it was.
@@ -473,6 +488,25 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     if str(device) not in known:
         raise ValueError(f"device '{device}' cannot be used here: expected {' or '.join(known)}")
     return torch.device(device)
+
+
+@contextmanager
+def memory_told(
+    config: ModelConfig,
+    size: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    guidance: float = 1.0,
+    where: str = "",
+) -> Iterator[None]:
+    """A GPU that is out of memory inside ends as MemoryError, with a line that says what was needed."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        from sana_streaming.stream.memory import out_of_memory  # which goes the road of a chunk itself
+
+        width, height = size
+        raise MemoryError(where + out_of_memory(config, (width, height), dtype, device, guidance)) from error
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:

@@ -163,6 +163,17 @@ def test_sessions_do_not_touch_each_other(editor: Editor) -> None:
     assert torch.equal(torch.cat([b for _, b in interleaved]), edited(editor, others, "other words", seed=4))
 
 
+def test_sessions_of_different_sizes_share_an_editor(editor: Editor) -> None:
+    large = [torch.randint(0, 256, (len(chunk), 48, 64, 3), dtype=torch.uint8) for chunk in video(3)]
+    small = video(3)
+    alone = edited(editor, small), edited(editor, large)
+    sessions = editor.session("a"), editor.session("a")
+    pairs = [(sessions[0].step(a), sessions[1].step(b)) for a, b in zip(small, large, strict=True)]
+    assert all(
+        torch.equal(torch.cat(parts), whole) for parts, whole in zip(zip(*pairs, strict=True), alone, strict=True)
+    )
+
+
 def test_prompt_changes_at_the_chunk_boundary(editor: Editor) -> None:
     chunks = video()
     session = editor.session("a")

@@ -24,7 +24,8 @@ from sana_streaming.config import ModelConfig
 from sana_streaming.diffusion.flow import sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes
-from sana_streaming.stream.editor import edit_chunk, init_state
+
+from .editor import edit_chunk, halves, init_state
 
 META = torch.device("meta")
 LONGEST = 64  # chunks after which a stream that still grows is taken as it is
@@ -43,8 +44,9 @@ class Estimate:
         return self.weights + self.state + self.activations
 
 
-def estimate(config: ModelConfig, size: tuple[int, int], dtype: torch.dtype) -> Estimate:
-    """A stream of (width, height) in a model whose weights have that type; the longest instruction."""
+def estimate(config: ModelConfig, size: tuple[int, int], dtype: torch.dtype, guidance: float = 1.0) -> Estimate:
+    """A stream of (width, height) in a model whose weights have that type; the longest instruction, and of a model
+    that edits clips as a whole the longest clip."""
     width, height = size
     with META:
         dit, codec = DiT(config.dit), build_codec(config.codec)
@@ -52,21 +54,36 @@ def estimate(config: ModelConfig, size: tuple[int, int], dtype: torch.dtype) -> 
         _cast(module, dtype)
     weights = sum(_bytes(module) for module in (dit, codec))
     # The number of steps does not matter: one after the other reads the same past and leaves nothing behind.
-    steps, generator = sampling(config.sampler, 1), torch.Generator().manual_seed(0)
+    sampler, steps, generator = config.sampler, sampling(config.sampler, 1), torch.Generator().manual_seed(0)
+    first = sampler.clip[1] if sampler.clip else sampler.first_chunk
     with torch.inference_mode(), FusedOperators(), Tally(META) as tally:
-        text = dit.encode_text(torch.empty(1, config.text.max_tokens, config.text.dim, device=META))
-        state, remembered = init_state(codec, dit, 1, height, width), 0
-        for index in range(LONGEST):
-            latents = config.sampler.chunk if index else config.sampler.first_chunk
+        text = dit.encode_text(torch.empty(halves(guidance), config.text.max_tokens, config.text.dim, device=META))
+        state, remembered = init_state(codec, dit, 1, height, width, guidance), 0
+        for index in range(1 if sampler.clip else LONGEST):
+            latents = sampler.chunk if index else first
             shape = (1, codec.frames_of(latents, index == 0), height, width, 3)
             frames = torch.empty(shape, dtype=torch.uint8, device=META)
-            edited, state = edit_chunk(codec, dit, frames, text, state, generator, steps)
+            edited, state = edit_chunk(codec, dit, frames, text, state, generator, steps, guidance)
             del edited, frames
             if index and nbytes(state) == remembered:
                 break
             remembered = nbytes(state)
     remembered = nbytes(state)
     return Estimate(weights, remembered, tally.peak - remembered)
+
+
+def out_of_memory(
+    config: ModelConfig, size: tuple[int, int], dtype: torch.dtype, device: torch.device, guidance: float = 1.0
+) -> str:
+    """For people, in one line: what a stream of (width, height) would have needed, what there is, and what to try."""
+    needed = estimate(config, size, dtype, guidance).total
+    about = f"{config.name} at {size[0]}x{size[1]} in {str(dtype).removeprefix('torch.')}"
+    told = f"out of memory: {about} needs about {_text(needed)}"
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        told += f", the GPU has {_text(total)} ({_text(free)} free of what this and other programs took)"
+    hints = ["a smaller size", *(["no guidance"] if guidance > 1 else []), "fewer programs beside this one"]
+    return f"{told}; try {' or '.join(hints)}"
 
 
 class Tally(TorchDispatchMode):
@@ -126,3 +143,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 def _bytes(module: nn.Module) -> int:
     return sum(x.numel() * x.element_size() for x in module.state_dict().values())
+
+
+def _text(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
