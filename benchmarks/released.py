@@ -35,7 +35,8 @@ from sana_streaming.model.dit import DiT
 from sana_streaming.model.rebase import keep_in_range
 from sana_streaming.state import nbytes, tensors
 from sana_streaming.stream import memory
-from sana_streaming.stream.editor import Editor, pick_device, to_signed, to_uint8
+from sana_streaming.stream.editor import Editor, pick_device
+from sana_streaming.stream.road import to_signed, to_uint8
 
 DTYPE = torch.bfloat16
 SIZE, TINY_SIZE = (1280, 704), (96, 64)

@@ -20,7 +20,8 @@ from sana_streaming.codec import build_codec
 from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, SamplerConfig, TextConfig
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes, tensors
-from sana_streaming.stream.editor import Editor, Session
+from sana_streaming.stream.editor import Editor
+from sana_streaming.stream.session import Session
 
 SIZE = (32, 32)
 CONFIG = ModelConfig(

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Editor", "Session", "__version__"]
 
-_HOMES = {"Editor": "sana_streaming.stream.editor", "Session": "sana_streaming.stream.editor"}
+_HOMES = {"Editor": "sana_streaming.stream.editor", "Session": "sana_streaming.stream.session"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from sana_streaming.diffusion.flow import sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes
 from sana_streaming.stream import memory
-from sana_streaming.stream.editor import edit_chunk, init_state
+from sana_streaming.stream.road import edit_chunk, init_state
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 GIGA = 10**9

@@ -8,7 +8,7 @@ import torch
 from sana_streaming import checkpoint
 from sana_streaming.diffusion.flow import sampling
 from sana_streaming.metrics import psnr
-from sana_streaming.stream.editor import edit_clip
+from sana_streaming.stream.road import edit_clip
 
 pytestmark = pytest.mark.gpu
 TOKENS = torch.randn(1, 5, 384, generator=torch.Generator().manual_seed(0))

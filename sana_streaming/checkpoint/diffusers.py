@@ -85,10 +85,20 @@ def vae_config(config: CodecConfig) -> dict[str, Any]:
 
 
 def scheduler_config(config: ModelConfig) -> dict[str, Any]:
+    if not config.sampler.clip:
+        return {
+            "_class_name": "FlowMatchEulerDiscreteScheduler",
+            "num_train_timesteps": 1000,
+            "shift": config.sampler.shift,
+        }
     return {
-        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "_class_name": "DPMSolverMultistepScheduler",
+        "algorithm_type": "dpmsolver++",
+        "solver_order": 2,
+        "prediction_type": "flow_prediction",
+        "use_flow_sigmas": True,
         "num_train_timesteps": 1000,
-        "shift": config.sampler.shift,
+        "flow_shift": config.sampler.shift,
     }
 
 

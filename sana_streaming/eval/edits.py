@@ -14,7 +14,8 @@ from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import sampling
 from sana_streaming.metrics import psnr
 from sana_streaming.model.dit import TextContext
-from sana_streaming.stream.editor import Editor, edit_stream, to_signed, to_uint8
+from sana_streaming.stream.editor import Editor
+from sana_streaming.stream.road import edit_stream, to_signed, to_uint8
 
 __all__ = ["at_size", "bounds", "edit", "frames_of", "psnr", "reconstruct", "stream", "true_edit"]
 

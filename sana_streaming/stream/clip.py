@@ -15,7 +15,9 @@ from sana_streaming.diffusion.dpm_solver import dpm_sigmas, sample_clip
 from sana_streaming.diffusion.flow import Denoise, S, Sampling
 from sana_streaming.model.dit import DiT, TextContext
 
-from .editor import Editor, Session, edit_clip
+from .editor import Editor
+from .road import edit_clip
+from .session import Session
 
 ONE_PIECE = "this model edits a clip as a whole: "
 

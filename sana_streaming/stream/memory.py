@@ -19,13 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sana_streaming.checkpoint.folder import FLOAT32
-from sana_streaming.codec import build_codec
+from sana_streaming.codec import CODECS, build_codec
 from sana_streaming.config import ModelConfig
 from sana_streaming.diffusion.flow import sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes
 
-from .editor import edit_chunk, halves, init_state
+from .road import edit_chunk, halves, init_state
 
 META = torch.device("meta")
 LONGEST = 64  # chunks after which a stream that still grows is taken as it is
@@ -76,9 +76,9 @@ def out_of_memory(
     config: ModelConfig, size: tuple[int, int], dtype: torch.dtype, device: torch.device, guidance: float = 1.0
 ) -> str:
     """For people, in one line: what a stream of (width, height) would have needed, what there is, and what to try."""
-    needed = estimate(config, size, dtype, guidance).total
-    about = f"{config.name} at {size[0]}x{size[1]} in {str(dtype).removeprefix('torch.')}"
-    told = f"out of memory: {about} needs about {_text(needed)}"
+    told = f"out of memory: {config.name} at {size[0]}x{size[1]} in {str(dtype).removeprefix('torch.')}"
+    if config.codec.kind in CODECS:  # one of somebody else's cannot be estimated
+        told += f" needs about {_text(estimate(config, size, dtype, guidance).total)}"
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         told += f", the GPU has {_text(total)} ({_text(free)} free of what this and other programs took)"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sana_streaming.model.dit import DiT, TextContext
 
 if TYPE_CHECKING:
-    from .editor import EditState
+    from .road import EditState
 
 Policy = Callable[[DiT, "EditState", TextContext], "EditState"]
 

@@ -23,7 +23,8 @@ from .pairing import Pairs
 from .ticks import ticks
 
 if TYPE_CHECKING:
-    from .editor import Editor, Session
+    from .editor import Editor
+    from .session import Session
 
 DEFAULT_SIZES = {"cpu": 256, "cuda": 512}
 SMALLEST_SIZE = 32

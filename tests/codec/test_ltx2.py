@@ -21,7 +21,7 @@ from sana_streaming.io import Frame
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes, select, stack, tensors
 from sana_streaming.stream.chunker import chunks
-from sana_streaming.stream.editor import edit_chunk, init_state
+from sana_streaming.stream.road import edit_chunk, init_state
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PUBLISHED = json.loads((GOLDEN / "ltx2_tiny_config.json").read_text())

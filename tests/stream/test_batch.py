@@ -9,7 +9,9 @@ from torch import Tensor
 from sana_streaming.diffusion.flow import Sampling
 from sana_streaming.state import select, stack, tensors
 from sana_streaming.stream.batch import stack_texts
-from sana_streaming.stream.editor import Editor, EditState, Session, draw_noise, edit_chunk, in_range
+from sana_streaming.stream.editor import Editor
+from sana_streaming.stream.road import EditState, draw_noise, edit_chunk, in_range
+from sana_streaming.stream.session import Session
 
 from .tiny import picture, tiny_editor
 

@@ -18,8 +18,9 @@ from sana_streaming.io import VideoError
 from sana_streaming.model.dit import TextContext
 from sana_streaming.state import tensors
 from sana_streaming.stream.clip import ClipSession
-from sana_streaming.stream.editor import Editor, init_state, to_signed, to_uint8
+from sana_streaming.stream.editor import Editor
 from sana_streaming.stream.prompt_policy import POLICIES
+from sana_streaming.stream.road import init_state, to_signed, to_uint8
 from sana_streaming.stream.run import edit_file
 from sana_streaming.text import load_encoder
 

@@ -12,7 +12,9 @@ from sana_streaming.model.dit import DiTState
 from sana_streaming.model.rebase import anchor, keep_in_range
 from sana_streaming.state import nbytes, tensors
 from sana_streaming.stream.crossfade import FADE
-from sana_streaming.stream.editor import Editor, Session, draw_noise, to_signed
+from sana_streaming.stream.editor import Editor
+from sana_streaming.stream.road import draw_noise, to_signed
+from sana_streaming.stream.session import Session
 
 from .tiny import picture, tiny_editor
 

@@ -13,16 +13,8 @@ from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, SamplerCo
 from sana_streaming.diffusion.flow import Sampling
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes, tensors
-from sana_streaming.stream.editor import (
-    Editor,
-    draw_noise,
-    edit_chunk,
-    edit_clip,
-    init_state,
-    pick_device,
-    to_signed,
-    to_uint8,
-)
+from sana_streaming.stream.editor import Editor, pick_device
+from sana_streaming.stream.road import draw_noise, edit_chunk, edit_clip, init_state, to_signed, to_uint8
 
 CONFIG = ModelConfig(
     name="tiny",

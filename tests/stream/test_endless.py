@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sana_streaming.state import nbytes, select, stack, tensors
-from sana_streaming.stream.editor import Session
+from sana_streaming.stream.session import Session
 
 from .tiny import picture, tiny_editor
 

@@ -17,8 +17,9 @@ from sana_streaming.codec.ltx2 import published_config
 from sana_streaming.diffusion.flow import Sampling
 from sana_streaming.io import Frame
 from sana_streaming.model.dit import DiT
-from sana_streaming.stream.editor import Editor, edit_clip, to_uint8
+from sana_streaming.stream.editor import Editor
 from sana_streaming.stream.pairing import Pairs
+from sana_streaming.stream.road import edit_clip, to_uint8
 from sana_streaming.stream.run import edit_file
 
 from ..clips import sound_of, times_of, write_clip

@@ -31,7 +31,7 @@ from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.metrics import psnr
 from sana_streaming.model.dit import DiT, DiTState, TextContext
 from sana_streaming.state import map_state
-from sana_streaming.stream.editor import edit_clip, to_uint8
+from sana_streaming.stream.road import edit_clip, to_uint8
 from sana_streaming.text import load_encoder
 from sana_streaming.train import parallel
 from sana_streaming.train.ahead import Ahead
