@@ -16,26 +16,14 @@ from sana_streaming.checkpoint.folder import read, write_tensors
 from sana_streaming.checkpoint.names import DIFFUSERS, PUBLISHED, gather, scatter
 from sana_streaming.codec import build_codec
 from sana_streaming.codec.ltx2 import published_config
-from sana_streaming.config import DiTConfig, ModelConfig, nano, two_b
+from sana_streaming.config import DiTConfig, nano, two_b
 from sana_streaming.model.dit import DiT
+
+from .tiny_2b import CAUSAL_VAE, tiny_2b
 
 CPU = torch.device("cpu")
 VARIANTS = ("streaming", "bidirectional")
-VAE = {
-    "_class_name": "AutoencoderKLCausalLTX2Video",
-    "latent_channels": 4,
-    "block_out_channels": [8, 16, 32, 64],
-    "layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_block_out_channels": [8, 16, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1],
-    "decoder_causal": True,
-}
-
-
-def tiny() -> ModelConfig:
-    """The released model, small: of 4 blocks the last is a softmax block."""
-    dit = replace(two_b().dit, latent_channels=4, dim=24, heads=2, depth=4, text_dim=6, ffn_dim=16)
-    return replace(two_b(), dit=dit)
+VAE = CAUSAL_VAE | {"_class_name": "AutoencoderKLCausalLTX2Video"}
 
 
 def published_shapes(config: DiTConfig, variant: str) -> dict[str, tuple[int, ...]]:
@@ -85,7 +73,7 @@ def both(weights: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 
 def published(variant: str = "streaming", dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    shapes = published_shapes(tiny().dit, variant)
+    shapes = published_shapes(tiny_2b().dit, variant)
     weights = {k: torch.randn(s, generator=generator).to(dtype) for k, s in shapes.items()}
     unused = {"pos_embed": torch.zeros(1, 5, 24), "y_embedder.y_embedding": torch.zeros(3, 6)}
     return weights | unused
@@ -105,7 +93,7 @@ def model(tmp_path: Path) -> Path:
     """A model folder, whole, made of published files."""
     torch.save(published(), tmp_path / "dit.pth")
     vae = published_codec(tmp_path / "vae")
-    checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny(), template="be brief: ", vae=vae)
+    checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b(), template="be brief: ", vae=vae)
     return tmp_path / "model"
 
 
@@ -128,7 +116,7 @@ class TestNames:
     def test_where_each_number_goes(self, variant):
         """q, k, v and gate stand one below the other, q and k without the outer taps; temporal taps side by side."""
         weights = published(variant)
-        ours = checkpoint.from_published(weights, tiny().dit)
+        ours = checkpoint.from_published(weights, tiny_2b().dit)
         for block in (0, 3):
             their = {k.removeprefix(f"blocks.{block}."): v for k, v in weights.items()}
             q, k = (their[f"attn.{n}.weight"] for n in "qk")
@@ -145,26 +133,26 @@ class TestNames:
 
     def test_outer_taps_may_be_left_out(self):
         weights = published()
-        expected = checkpoint.from_published(weights, tiny().dit)
+        expected = checkpoint.from_published(weights, tiny_2b().dit)
         weights |= {f"blocks.3.attn.{n}.weight": weights[f"blocks.3.attn.{n}.weight"][..., 1:2] for n in "qk"}
-        got = checkpoint.from_published(weights, tiny().dit)
+        got = checkpoint.from_published(weights, tiny_2b().dit)
         assert all(torch.equal(got[k], expected[k]) for k in expected)
 
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_every_key_that_does_not_fit_is_named(self, variant):
         weights = published(variant)
-        for name in published_shapes(tiny().dit, variant):
+        for name in published_shapes(tiny_2b().dit, variant):
             lacking = {k: v for k, v in weights.items() if k != name}
             with pytest.raises(ValueError, match=rf"'{name}' is missing; expected shape \("):
-                checkpoint.from_published(lacking, tiny().dit, variant)
+                checkpoint.from_published(lacking, tiny_2b().dit, variant)
             longer = weights | {name: torch.zeros(99, *weights[name].shape[1:])}
             with pytest.raises(ValueError, match=rf"'{name}' has shape \(99,.* expected \("):
-                checkpoint.from_published(longer, tiny().dit, variant)
+                checkpoint.from_published(longer, tiny_2b().dit, variant)
 
     @pytest.mark.parametrize("layout", [PUBLISHED, DIFFUSERS], ids=["published", "diffusers"])
     def test_there_and_back(self, layout):
         torch.manual_seed(0)
-        ours = {k: torch.randn_like(v) for k, v in DiT(tiny().dit).state_dict().items()}
+        ours = {k: torch.randn_like(v) for k, v in DiT(tiny_2b().dit).state_dict().items()}
         theirs = scatter(ours, layout)
         back = gather(theirs, ours, layout, "here")
         assert all(torch.equal(back[k], ours[k]) for k in ours)
@@ -201,7 +189,7 @@ class TestPublished:
     )
     def test_every_container(self, tmp_path, wrap):
         torch.save(wrap(published()), tmp_path / "dit.pth")
-        config = checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny())
+        config = checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b())
         assert config.name == "2b"
         self.assert_same(tmp_path / "model", published())
 
@@ -214,12 +202,12 @@ class TestPublished:
             save_file(weights, path)
         else:
             torch.save(weights, path, _use_new_zipfile_serialization=kind == "zip")
-        config = checkpoint.import_published(path, tmp_path / "model", tiny())
+        config = checkpoint.import_published(path, tmp_path / "model", tiny_2b())
         assert config.name == "2b-bidirectional"
         self.assert_same(tmp_path / "model", weights)
 
     def assert_same(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        expected = checkpoint.from_published(weights, tiny().dit)
+        expected = checkpoint.from_published(weights, tiny_2b().dit)
         got = load_file(folder / "dit.safetensors")
         assert got.keys() == expected.keys()
         assert all(torch.equal(got[k], expected[k]) and got[k].dtype == expected[k].dtype for k in expected)
@@ -229,7 +217,7 @@ class TestPublished:
         flat = torch.cat([w.flatten() for w in weights.values()])
         views = flat.split([w.numel() for w in weights.values()])
         torch.save({k: v.view(w.shape) for (k, w), v in zip(weights.items(), views, strict=True)}, tmp_path / "dit.pth")
-        checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny())
+        checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b())
         self.assert_same(tmp_path / "model", weights)
 
     @pytest.mark.parametrize("variant", VARIANTS)
@@ -237,14 +225,14 @@ class TestPublished:
         other = next(v for v in VARIANTS if v != variant)
         torch.save(published(other), tmp_path / "dit.pth")
         with pytest.raises(ValueError, match=r"dit.pth: 'blocks.3.attn.q.weight' has shape"):
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny(), variant=variant)
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b(), variant=variant)
         assert not (tmp_path / "model").exists()
 
     def test_a_file_of_fewer_blocks_is_refused(self, tmp_path):
         few = {k: v for k, v in published().items() if not k.startswith("blocks.2.")}
         torch.save(few, tmp_path / "dit.pth")
         with pytest.raises(ValueError, match=r"dit.pth: 'blocks.2.scale_shift_table' is missing"):
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny())
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b())
 
     @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, -1], ids=str)
     @pytest.mark.parametrize("archive", [True, False], ids=["zip", "early torch"])
@@ -254,7 +242,7 @@ class TestPublished:
         data = path.read_bytes()
         path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
         with pytest.raises(ValueError, match=r"dit.pth \(\d+ bytes\) is no whole file of weights") as error:
-            checkpoint.import_published(path, tmp_path / "model", tiny())
+            checkpoint.import_published(path, tmp_path / "model", tiny_2b())
         assert "\n" not in str(error.value)
         assert not (tmp_path / "model").exists()
 
@@ -263,7 +251,7 @@ class TestPublished:
         save_file(published(), path)
         path.write_bytes(path.read_bytes()[:-10])
         with pytest.raises(ValueError, match=r"dit.safetensors is not a whole safetensors file"):
-            checkpoint.import_published(path, tmp_path / "model", tiny())
+            checkpoint.import_published(path, tmp_path / "model", tiny_2b())
 
     def test_a_file_that_would_run_something_is_refused(self, tmp_path):
         ran = tmp_path / "ran"
@@ -274,25 +262,25 @@ class TestPublished:
 
         torch.save({"generator": Harmful()}, tmp_path / "dit.pth")
         with pytest.raises(ValueError, match="is no whole file of weights alone"):
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny())
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b())
         (tmp_path / "dit.pth").write_bytes(pickle.dumps(Harmful()))
         with pytest.raises(ValueError, match="is no whole file of weights alone"):
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny())
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b())
         assert not ran.exists()
 
     def test_something_else_is_refused(self, tmp_path):
         torch.save([torch.zeros(1)], tmp_path / "dit.pth")
         with pytest.raises(ValueError, match="expected weights by name, got list"):
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny())
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b())
         with pytest.raises(ValueError, match="expected a file of published weights"):
-            checkpoint.import_published(tmp_path / "none.pth", tmp_path / "model", tiny())
+            checkpoint.import_published(tmp_path / "none.pth", tmp_path / "model", tiny_2b())
         with pytest.raises(ValueError, match="a variant of streaming or bidirectional, got 'live'"):
-            checkpoint.from_published(published(), tiny().dit, "live")
+            checkpoint.from_published(published(), tiny_2b().dit, "live")
 
     def test_nothing_is_written_over(self, tmp_path, model):
         before = {p: p.read_bytes() for p in model.iterdir()}
         with pytest.raises(ValueError, match="new or an empty folder"):
-            checkpoint.import_published(tmp_path / "dit.pth", model, tiny())
+            checkpoint.import_published(tmp_path / "dit.pth", model, tiny_2b())
         assert {p: p.read_bytes() for p in model.iterdir()} == before
 
     def test_a_folder_that_was_left_half_written_is_written_anew(self, tmp_path, monkeypatch):
@@ -307,10 +295,10 @@ class TestPublished:
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr("sana_streaming.checkpoint.folder.save_file", stop)
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny(), vae=vae)
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b(), vae=vae)
         with pytest.raises(ValueError, match="unknown model"):
             checkpoint.find(tmp_path / "model")
-        checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny(), vae=vae)
+        checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b(), vae=vae)
         assert {p.suffix for p in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
         checkpoint.load(tmp_path / "model", CPU, torch.float32)
 
@@ -332,7 +320,7 @@ class TestPublished:
     def test_a_codec_of_other_latents_is_refused(self, tmp_path):
         torch.save(published(), tmp_path / "dit.pth")
         vae = published_codec(tmp_path / "vae")
-        wider = replace(tiny(), dit=replace(tiny().dit, latent_channels=8))
+        wider = replace(tiny_2b(), dit=replace(tiny_2b().dit, latent_channels=8))
         weights = {k: torch.zeros(s) for k, s in published_shapes(wider.dit, "streaming").items()}
         torch.save(weights, tmp_path / "wider.pth")
         with pytest.raises(ValueError, match="expected latents of 8 channels, got 4"):
@@ -343,7 +331,7 @@ class TestPublished:
         file = published_codec(tmp_path / "vae") / "diffusion_pytorch_model.safetensors"
         file.write_bytes(file.read_bytes()[:-10])
         with pytest.raises(ValueError, match=r"vae/diffusion_pytorch_model.safetensors cannot be read"):
-            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny(), vae=tmp_path / "vae")
+            checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", tiny_2b(), vae=tmp_path / "vae")
         assert not (tmp_path / "model").exists()
 
 
@@ -352,7 +340,7 @@ class TestFolder:
         config, dit, codec = checkpoint.load(model, CPU, torch.float32)
         assert config.text.template == "be brief: "
         assert config.codec.decode == "causal"
-        expected = checkpoint.from_published(published(), tiny().dit)
+        expected = checkpoint.from_published(published(), tiny_2b().dit)
         assert all(torch.equal(v, expected[k].float()) for k, v in dit.state_dict().items())
         theirs = load_file(tmp_path / "vae" / "diffusion_pytorch_model.safetensors")
         assert all(torch.equal(v, theirs[k]) for k, v in codec.state_dict().items())
@@ -367,7 +355,7 @@ class TestFolder:
 
     def test_a_folder_without_codec_is_not_whole(self, tmp_path):
         torch.save(published(), tmp_path / "dit.pth")
-        checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", replace(tiny(), codec=nano().codec))
+        checkpoint.import_published(tmp_path / "dit.pth", tmp_path / "model", replace(tiny_2b(), codec=nano().codec))
         with pytest.raises(ValueError, match=r"model: there is no codec.safetensors, so that this model is not whole"):
             checkpoint.load(tmp_path / "model", CPU, torch.float32)
 

@@ -17,29 +17,21 @@ from sana_streaming.model.dit import DiT
 from sana_streaming.text.cache import PromptCache
 
 from .text.tiny_gemma import DIM, write_encoder
-
-VAE = {
-    "latent_channels": 4,
-    "block_out_channels": [8, 16, 32, 64],
-    "layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_block_out_channels": [8, 16, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1],
-    "decoder_causal": True,
-}
+from .tiny_2b import CAUSAL_VAE, tiny_2b
 
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("sana_streaming.text.gemma.PromptCache", lambda: PromptCache(tmp_path / "prompts"))
     torch.manual_seed(0)
-    dit = replace(two_b().dit, latent_channels=4, dim=24, heads=2, depth=4, text_dim=DIM, ffn_dim=16)
+    dit = tiny_2b(text_dim=DIM).dit
     weights = scatter({k: torch.randn_like(v) / 5 for k, v in DiT(dit).state_dict().items()}, PUBLISHED)
     for name in [f"blocks.{i}.attn.{part}.weight" for i in range(4) for part in "qk"]:
         weights[name] = weights[name][..., None]  # one tap
     torch.save({"generator": weights}, tmp_path / "dit.pth")
     (tmp_path / "vae").mkdir()
-    (tmp_path / "vae" / "config.json").write_text(json.dumps(VAE))
-    codec = build_codec(published_config(VAE)[0]).state_dict()
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(CAUSAL_VAE))
+    codec = build_codec(published_config(CAUSAL_VAE)[0]).state_dict()
     write_tensors(tmp_path / "vae" / "diffusion_pytorch_model.safetensors", codec)
     encoder = write_encoder(tmp_path / "gemma")
     config = replace(two_b(), dit=dit, text=replace(two_b().text, dim=DIM, model=str(encoder)))

@@ -14,27 +14,17 @@ from sana_streaming.checkpoint.folder import write_tensors
 from sana_streaming.checkpoint.names import PUBLISHED, scatter
 from sana_streaming.codec import build_codec
 from sana_streaming.codec.ltx2 import published_config
-from sana_streaming.config import PRESETS, ModelConfig, two_b
+from sana_streaming.config import PRESETS, two_b
 from sana_streaming.download import CODECS, RELEASES, TEMPLATE, download, parts_of, terms
 from sana_streaming.model.dit import DiT
 from sana_streaming.text.gemma import FILES
 
+from .tiny_2b import VAE, tiny_2b
+
 CPU = torch.device("cpu")
 YAML = b"text_encoder: {chi_prompt: ['Be brief.', 'Instruction: ']}"
 COMMIT = "0123abcd"
-VAE = {
-    "latent_channels": 4,
-    "block_out_channels": [8, 16, 32, 64],
-    "layers_per_block": [1, 1, 1, 1, 1],
-    "decoder_block_out_channels": [8, 16, 32],
-    "decoder_layers_per_block": [1, 1, 1, 1],
-}
-
-
-def tiny() -> ModelConfig:
-    """The released model, small, and without softmax blocks, whose form differs."""
-    dit = replace(two_b().dit, latent_channels=4, dim=24, heads=2, depth=2, text_dim=6, ffn_dim=16, softmax_ratio=0.0)
-    return replace(two_b(), dit=dit)
+TINY = tiny_2b(depth=2, softmax_ratio=0.0)  # softmax blocks have another form in the files
 
 
 class FakeHub:
@@ -59,10 +49,10 @@ class FakeHub:
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> FakeHub:
     """A hub that has all of both releases, at the size of a test."""
-    monkeypatch.setitem(PRESETS, "2b", tiny)
+    monkeypatch.setitem(PRESETS, "2b", lambda: TINY)
     hub = FakeHub(tmp_path / "hub")
     torch.manual_seed(0)
-    weights = {k: v.clone() for k, v in scatter(DiT(tiny().dit).state_dict(), PUBLISHED).items()}
+    weights = {k: v.clone() for k, v in scatter(DiT(TINY.dit).state_dict(), PUBLISHED).items()}
     for block in range(2):
         for name in (f"blocks.{block}.attn.{part}.weight" for part in "qk"):
             weights[name] = weights[name][..., None]
