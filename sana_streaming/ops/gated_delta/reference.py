@@ -8,12 +8,16 @@ Paper section 3.1; with rotated keys k^, gate beta and one decay g per frame, ev
 
 and the memory of the past moves by  M <- g (M - P M) + A,  z <- g (z - Q z) + b.  Frames of one chunk also see the
 later frames of that chunk, through the same rule run backwards from zero, which is never remembered.
+
+Where P has an eigenvalue above 2 the memory grows with every frame. What is read is a ratio, which stays as it is when
+M and z are scaled by one number: so they are, before float32 ends.
 """
 
 import torch
 from torch import Tensor
 
 EPS = 1e-8
+LARGEST = 1e18  # of memory and normalizer, after a chunk: a healthy model never gets there
 
 
 def gated_delta(
@@ -56,4 +60,6 @@ def gated_delta(
 
     numerator = q_rotated @ torch.stack(seen, dim=2)
     denominator = q @ torch.stack(seen_z, dim=2)
-    return (numerator / (denominator + EPS)).to(v.dtype), memory, z[..., 0]
+    largest = torch.maximum(memory.abs().amax(dim=(-2, -1)), z.abs().amax(dim=(-2, -1)))
+    scale = (LARGEST / largest.clamp(min=LARGEST))[..., None, None]
+    return (numerator / (denominator + EPS)).to(v.dtype), memory * scale, (z * scale)[..., 0]
