@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: setup demo test test-gpu check bench clean
+.PHONY: setup demo test test-gpu test-browser check bench clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -33,6 +33,10 @@ test: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest --quiet -m gpu
+
+test-browser: setup
+	@$(PIP) install --editable '.[browser]'
+	$(BIN)/python -m pytest --quiet -m browser tests/browser --artefacts runs/browser
 
 check: setup
 	$(BIN)/python -m ruff check

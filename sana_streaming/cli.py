@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 # Name -> (module with add_arguments(parser) and run(args) -> exit code, what it does).
 COMMANDS = {
     "edit": ("sana_streaming.cli", "edit a video file by instruction"),
+    "serve": ("sana_streaming.commands.serve", "edit live: open a page that shows a camera edited as you type"),
     "bench": ("sana_streaming.bench.command", "measure the speed of this machine"),
     "download": ("sana_streaming.commands.download", "fetch a released model"),
     "import": ("sana_streaming.commands.import_model", "make a model folder of published files"),
     "export": ("sana_streaming.commands.export_model", "write a model folder in the style of diffusers"),
+    "replay": ("sana_streaming.commands.replay", "make the frames of a recording again"),
     "doctor": ("sana_streaming.commands.doctor", "say what runs on this machine and what a download would fetch"),
 }
 LIBRARIES = {  # that some installations do without, and how they are installed
@@ -35,6 +37,9 @@ LIBRARIES = {  # that some installations do without, and how they are installed
     "huggingface_hub": "'sana-streaming[hub]'",
     "yaml": "'sana-streaming[hub]'",
     "transformers": "'sana-streaming[2b]'",
+    **dict.fromkeys(
+        ("aiortc", "fastapi", "PIL", "prometheus_client", "uvicorn", "websockets"), "'sana-streaming[serve]'"
+    ),
 }
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 HEADINGS = {  # of the kinds of edits, in the order of --list-edits

@@ -25,7 +25,8 @@ from sana_streaming.stream.run import edit_file
 from sana_streaming.text import load_encoder
 
 from ..clips import sound_of, times_of, write_clip
-from ..test_checkpoint import published, tiny
+from ..test_checkpoint import published
+from ..tiny_2b import tiny_2b
 from .tiny import SIZE, encode_text, picture, tiny_editor
 
 
@@ -137,7 +138,7 @@ class TestPublished:
     def test_each_variant_carries_its_sampler(self, tmp_path: Path) -> None:
         for variant, sampler in (("streaming", two_b().sampler), ("bidirectional", WHOLE_CLIPS)):
             torch.save(published(variant), tmp_path / "dit.pth")
-            config = import_published(tmp_path / "dit.pth", tmp_path / variant, tiny())
+            config = import_published(tmp_path / "dit.pth", tmp_path / variant, tiny_2b())
             assert config.sampler == checkpoint.load_config(tmp_path / variant).sampler == sampler
         assert (WHOLE_CLIPS.steps, WHOLE_CLIPS.shift, WHOLE_CLIPS.guidance) == (50, 8.0, 6.0)
         assert from_dict(SamplerConfig, to_dict(WHOLE_CLIPS)) == WHOLE_CLIPS

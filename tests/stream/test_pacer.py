@@ -1,0 +1,146 @@
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+
+from sana_streaming.stream.pacer import CAPACITY, JUMP, WINDOW, Pacer
+
+PERIOD = 1 / 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    number: int
+
+    @property
+    def pts(self) -> Fraction:
+        return Fraction(self.number, 16)
+
+
+def run(compute, seconds, chunk=4, jitter=0.0, phase=0.01):
+    """A source at 16 frames a second whose chunks are ready `compute(now)` seconds after their last frame -> the pacer
+    and (time, frame) of every pull at the same rate."""
+    pacer, random_, shown, ready = Pacer(PERIOD), random.Random(0), [], []
+    for i in range(round(seconds * 16)):
+        now = i * PERIOD
+        pacer.arrived(Fraction(i, 16), now + jitter * random_.random())
+        if i % chunk == chunk - 1:
+            ready.append((now + compute(now), [Picture(n) for n in range(i - chunk + 1, i + 1)]))
+        pull = now + phase * PERIOD
+        while ready and ready[0][0] <= pull:
+            pacer.add(ready[0][1], ready.pop(0)[0])
+        shown.append((pull, pacer.pull(pull)))
+    return pacer, shown
+
+
+def test_frames_are_shown_at_their_time_plus_one_delay():
+    pacer, shown = run(lambda _: 0.1, 10)
+    assert pacer.delay == pytest.approx(3 * PERIOD + 0.1)  # the first frame waits for three more, then for the model
+    assert pacer.repeated == 0
+    numbers = [frame.number for _, frame in shown[8:]]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))  # one a period, none twice, none left out
+    late = {round(pull - float(frame.pts) - pacer.delay, 6) for pull, frame in shown[8:]}
+    assert len(late) == 1
+    assert 0 <= late.pop() < PERIOD
+
+
+def test_an_early_frame_waits():
+    pacer = Pacer(PERIOD)
+    pacer.arrived(Fraction(0), 5.0)
+    pacer.delay = 0.5
+    pacer.add([Picture(0)], 5.1)
+    assert pacer.pull(5.49) is None
+    assert pacer.pull(5.5) == Picture(0)
+
+
+def test_a_late_chunk_repeats_the_last_frame_and_is_counted():
+    late = 0.5
+    pacer, shown = run(lambda now: late if 3 <= now < 3.2 else 0.1, 4)
+    same = [b for (_, a), (_, b) in pairwise(shown[8:]) if a == b]
+    assert len(same) == pacer.repeated > 0
+    assert pacer.repeated == pytest.approx((late - 0.1) / PERIOD, abs=1)
+    assert pacer.delay == pytest.approx(3 * PERIOD + late)  # grown by just what was needed
+    assert pacer.lost == 0
+
+
+def test_the_delay_shrinks_slowly_and_only_after_a_while():
+    def delay(seconds):
+        return run(lambda now: 0.4 if 3 <= now < 3.2 else 0.1, seconds)[0].delay
+
+    needed = 3 * PERIOD + 0.1
+    assert delay(3.2 + WINDOW) == pytest.approx(needed + 0.3)
+    assert needed + 0.1 < delay(4.5 + WINDOW) < needed + 0.3
+    assert needed <= delay(25) < needed + 0.03
+    _, shown = run(lambda now: 0.4 if 3 <= now < 3.2 else 0.1, 25)
+    steps = [b.number - a.number for (_, a), (_, b) in pairwise(shown[100:])]
+    assert set(steps) <= {0, 1, 2}  # at most one frame is left out at a time
+    assert sum(step != 1 for step in steps) < 12
+
+
+def test_nothing_is_repeated_for_a_little_jitter_of_the_camera():
+    # Pulls fall right on the moments at which frames are due, the worst place.
+    pacer, shown = run(lambda _: 0.1, 60, jitter=0.01, phase=0.0)
+    assert pacer.repeated <= 2
+    assert pacer.shown >= len(shown) - 12
+
+
+def test_no_repetition_is_counted_when_the_source_rests():
+    pacer, _ = run(lambda _: 0.1, 2)
+    pacer.add([Picture(i) for i in range(28, 32)], 2.1)
+    assert pacer.pull(60.0) == Picture(31)
+    assert pacer.repeated == 0
+
+
+def test_holding_on_purpose_is_no_repetition_and_forgets_what_waits():
+    pacer, shown = run(lambda _: 0.1, 2)
+    last = shown[-1][1]
+    assert pacer.waiting
+    pacer.hold()
+    assert pacer.pull(10.0) == last
+    assert pacer.repeated == 0
+    pacer.arrived(Fraction(0), 20.0)  # another source, whose clock begins anew
+    pacer.add([Picture(0)], 20.1)
+    assert pacer.pull(21.0) == Picture(0)
+
+
+def test_a_source_that_begins_anew_is_shown():
+    pacer, _ = run(lambda _: 0.1, 2)
+    pacer.arrived(Fraction(0), 50.0)
+    pacer.add([Picture(0)], 50.1)
+    assert pacer.pull(51.0) == Picture(0)
+
+
+def test_a_jump_of_the_clock_is_followed():
+    pacer, _ = run(lambda _: 0.1, 2)
+    pacer.arrived(Fraction(40, 16), 40 / 16 + JUMP + 1)
+    assert pacer.due(Fraction(40, 16)) == pytest.approx(40 / 16 + JUMP + 1 + pacer.delay)
+
+
+def test_a_chunk_that_comes_after_newer_frames_is_lost_not_shown():
+    pacer = Pacer(PERIOD)
+    pacer.arrived(Fraction(0), 0.0)
+    pacer.put([Picture(8)])
+    assert pacer.pull(2.0) == Picture(8)
+    pacer.add([Picture(4), Picture(9)], 2.0)
+    assert pacer.pull(9.0) == Picture(9)
+    assert pacer.lost == 1
+
+
+def test_frames_go_out_in_order_whatever_comes_first():
+    pacer = Pacer(PERIOD)
+    pacer.arrived(Fraction(0), 0.0)
+    pacer.put([Picture(3), Picture(5)])
+    pacer.put([Picture(1), Picture(2), Picture(4)])
+    assert [frame.number for frame in pacer.waiting] == [1, 2, 3, 4, 5]
+
+
+def test_what_nobody_pulls_does_not_grow():
+    pacer = Pacer(PERIOD)
+    for i in range(2 * CAPACITY):
+        pacer.arrived(Fraction(i, 16), i / 16)
+        pacer.add([Picture(i)], i / 16)
+    assert len(pacer.waiting) == CAPACITY
+    assert pacer.lost == CAPACITY
+    assert len(pacer._needs) <= 2 * CAPACITY
