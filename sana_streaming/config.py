@@ -36,6 +36,7 @@ class DiTConfig:
     cross_norm_eps: float = 1e-6
     blend: bool = False  # the output is an estimate of the data, blended with the source by a learned gate
     coordinates: bool = False  # every token is told where in the picture it lies
+    contractive: bool = False  # keys are kept so short that no frame erases more of the memory than there is
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -154,6 +155,7 @@ def nano() -> ModelConfig:
             max_position=512,  # the clock of training clips jumps by that much at most
             blend=True,
             coordinates=True,
+            contractive=True,
         ),
         codec=CodecConfig(
             "nano", latent_channels=64, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(80, 144, 208)

@@ -195,7 +195,7 @@ BACKGROUNDS: dict[str, Edit] = {
         "background",
         background,
         "put me on a beach",
-        9.0,
+        10.0,
         phrasings=BACKGROUND,
         held_out=BACKGROUND_HELD_OUT,
         choices=tuple(PLACES),

@@ -75,6 +75,11 @@ def standing(size: Tensor, position: Tensor, frames: int) -> Path:
     return Path(size, torch.zeros(m, frames), position[:, :, None].expand(m, 2, frames), fixed * size[:, None, :])
 
 
+def upright(path: Path) -> Path:
+    """The same path without any turns."""
+    return replace(path, angle=torch.zeros_like(path.angle))
+
+
 def _shadows(size: Tensor, rng: Generator) -> Tensor:
     return torch.tensor([0.25, 0.5])[:, None] * uniform(rng, 0.1, 0.3, len(size), 1, 1) * size[:, None, :]
 

@@ -1,8 +1,8 @@
 """Edits of one named object: remove it, recolour it, replace it, add it.
 
 Source and target show the same scene with and without the object, on one path. What is new is never left to chance: a
-name of the vocabulary has one cut-out, a colour changes a cut-out in one way, and an added object stands still where
-the instruction says.
+name of the vocabulary has one cut-out, a colour changes a cut-out in one way, an added object stands still where the
+instruction says, and one that replaces another stands upright in its place, however that one leaned.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import Colour, luma
-from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, standing, wander
+from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, standing, upright, wander
 from sana_streaming.data.motion import chance, integers
 from sana_streaming.data.pairs import Edit, Pairs
 from sana_streaming.data.scenes import BACKDROPS, backdrops
@@ -187,7 +187,7 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     everywhere = torch.arange(clips)
     path = _object_paths(clips, frames, height, width, rng)
     old_layers = _drawn(_sprites(bank, index), path, height, width, everywhere)
-    new_layers = _drawn(_objects(bank, chosen), path, height, width, everywhere)
+    new_layers = _drawn(_objects(bank, chosen), upright(path), height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
     phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(old, new, strict=True)]
     reverses = [f"replace the {b} with {article(a)}" for a, b in zip(old, new, strict=True)]
@@ -328,7 +328,7 @@ def _edit(
 _EDITS = (
     _edit(remove, "remove the dog", 6.0, REMOVE, REMOVE_HELD_OUT),
     _edit(recolour, "make the car red", 6.0, RECOLOUR, RECOLOUR_HELD_OUT, tuple(COLOURS)),
-    _edit(replace, "replace the dog with a cat", 7.0, REPLACE, REPLACE_HELD_OUT, tuple(VOCABULARY)),
+    _edit(replace, "replace the dog with a cat", 11.0, REPLACE, REPLACE_HELD_OUT, tuple(VOCABULARY)),
     _edit(add, "add a cat on the left", 7.0, ADD, ADD_HELD_OUT, tuple(VOCABULARY)),
 )
 OBJECTS: dict[str, Edit] = {edit.name: edit for edit in _EDITS}

@@ -1,9 +1,10 @@
 """Falling snow and rain over clips [N, F, 3, H, W].
 
-There is one field of flakes and one of streaks, the same in every stream. A field is a tile as wide and as high as the
-short side of the picture, repeated over the long one, and a torus: what leaves at the bottom comes back at the top. It
-has a few layers of depth, and every layer moves with one speed, so that the particles of a frame follow from those of
-the frame before. A stream begins with all layers where they were drawn.
+There is one field of flakes and one of streaks, the same in every stream, and each of them is a loop: after `LOOP`
+frames it is what it was, so that a model can know every frame of it by heart and tell from the frame before which one
+is next. It has a few layers of depth. A layer is a tile, repeated over the picture, that falls by its own height in a
+loop, or by a multiple of it; flakes sway as they fall, streaks go straight on. A stream begins at the loop's
+beginning.
 """
 
 import math
@@ -23,25 +24,28 @@ TINT = {"slightly": 0.5, "": 1.0, "heavily": 1.25}  # how much of the change of 
 class Layer:
     """Lengths are pixels of a picture with a short side of 256."""
 
-    right: float  # speed to the right, a frame
-    down: float  # speed downwards, a frame
+    width: float  # of the tile
+    height: float  # of the tile
+    right: int  # tiles that it moves to the right in a loop
+    down: int  # tiles that it moves downwards in a loop
     sigma: float  # size of a spot
     brightness: float
     count: int  # particles of a tile
+    sway: float = 0.0  # to the left and to the right, once a loop
     spots: int = 1  # a streak is a row of spots ...
     length: float = 0.0  # ... of this length, along the motion
 
 
-# The nearest layers move by whole cells of 16 pixels in a latent of 4 frames.
+LOOP = 32  # frames
 LAYERS: dict[str, tuple[Layer, ...]] = {
     "snow": (
-        Layer(right=1.0, down=4.0, sigma=3.0, brightness=1.0, count=36),
-        Layer(right=0.6, down=2.5, sigma=2.3, brightness=0.9, count=54),
-        Layer(right=0.35, down=1.5, sigma=1.7, brightness=0.8, count=72),
+        Layer(256, 160, right=0, down=1, sigma=3.0, brightness=1.0, count=22, sway=6),
+        Layer(256, 128, right=0, down=1, sigma=2.3, brightness=0.9, count=27, sway=4),
+        Layer(256, 96, right=0, down=1, sigma=1.7, brightness=0.8, count=27, sway=3),
     ),
     "rain": (
-        Layer(right=4.0, down=16.0, sigma=1.6, brightness=0.5, count=36, spots=15, length=42),
-        Layer(right=3.0, down=12.0, sigma=1.4, brightness=0.4, count=54, spots=12, length=30),
+        Layer(128, 256, right=1, down=2, sigma=1.6, brightness=0.5, count=18, spots=15, length=42),
+        Layer(96, 192, right=1, down=2, sigma=1.4, brightness=0.4, count=15, spots=12, length=30),
     ),
 }
 SEEDS = {"snow": 1, "rain": 2}
@@ -63,27 +67,29 @@ def particle_field(
         raise ValueError(f"kind: expected one of {tuple(LAYERS)}, got {kind!r}")
     if degree not in DENSITY:
         raise ValueError(f"degree: expected one of {tuple(DENSITY)}, got {degree!r}")
-    tile = min(height, width)
-    scale = tile / 256
-    time = torch.arange(first, first + frames, dtype=torch.float64)[:, None]
+    scale = min(height, width) / 256
+    time = torch.arange(first, first + frames, dtype=torch.float64)[:, None] % LOOP / LOOP
     rng = Generator().manual_seed(SEEDS[kind])
     clear = torch.ones(frames, height, width, device=device)  # what the layers let through
     for layer in LAYERS[kind]:
-        everywhere = torch.rand(2, round(layer.count * max(DENSITY.values())), 1, generator=rng, dtype=torch.float64)
-        x, y = everywhere[:, : round(layer.count * DENSITY[degree])] * tile
-        speed = math.hypot(layer.right, layer.down)
-        along = torch.linspace(0, scale * layer.length, layer.spots, dtype=torch.float64)
-        x, y = (x + along * layer.right / speed).flatten(), (y + along * layer.down / speed).flatten()
+        everywhere = torch.rand(3, round(layer.count * max(DENSITY.values())), 1, generator=rng, dtype=torch.float64)
+        x, y, phase = everywhere[:, : round(layer.count * DENSITY[degree])]
+        tile = (layer.width, layer.height)
+        motion = (layer.right * layer.width, layer.down * layer.height)  # in a loop
+        along = torch.linspace(0, layer.length, layer.spots, dtype=torch.float64) / math.hypot(*motion)
+        x, y = (x * tile[0] + along * motion[0]).flatten(), (y * tile[1] + along * motion[1]).flatten()
+        phase = phase.expand(-1, layer.spots).flatten()
         for part, moments in zip(clear.split(FRAMES_AT_ONCE), time.split(FRAMES_AT_ONCE), strict=True):
-            across = _profile(x + scale * layer.right * moments, width, tile, scale * layer.sigma).to(device)
-            down = _profile(y + scale * layer.down * moments, height, tile, scale * layer.sigma).to(device)
+            sway = layer.sway * torch.sin(2 * math.pi * (moments + phase))
+            across = _profile(x + motion[0] * moments + sway, width / scale, width, tile[0], layer.sigma).to(device)
+            down = _profile(y + motion[1] * moments, height / scale, height, tile[1], layer.sigma).to(device)
             part *= 1 - layer.brightness * (down.mT @ across).clamp(0, 1)
     return (1 - clear)[:, None]
 
 
-def _profile(centre: Tensor, side: int, tile: int, sigma: float) -> Tensor:
-    """Bells at centre [F, K] along a line of `side` pixels that repeats itself after `tile` -> [F, K, side]"""
-    distance = torch.arange(side, dtype=torch.float64) - (centre % tile)[..., None]
+def _profile(centre: Tensor, length: float, pixels: int, tile: float, sigma: float) -> Tensor:
+    """Bells at centre [F, K] along a line of that length that repeats itself after `tile` -> [F, K, pixels]"""
+    distance = torch.arange(pixels, dtype=torch.float64) * (length / pixels) - (centre % tile)[..., None]
     distance = (distance + tile / 2) % tile - tile / 2
     return torch.exp(-(distance.float() / sigma).square() / 2)
 

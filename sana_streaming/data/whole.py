@@ -56,7 +56,7 @@ def weather(name: str, draw: Callable[[Tensor, str, int], Tensor]) -> Edit:
     def apply(video: Tensor, generator: Generator, degree: str = "", first: int = 0) -> Tensor:
         return draw(video, degree, first).clamp(0, 1)
 
-    return _edit(name, "weather", apply, 4.0, False, DEGREES)
+    return _edit(name, "weather", apply, 5.0, False, DEGREES)
 
 
 def beyond(draw: Draw, amount: float = 1.3) -> Draw:

@@ -28,6 +28,7 @@ class GatedDeltaState:
 class GatedDeltaAttention(SelfAttention):
     def __init__(self, config: DiTConfig):
         super().__init__(config)
+        self.contractive = config.contractive
         self.beta = nn.Linear(config.dim, config.heads)
         self.decay = nn.Linear(config.dim, config.heads)
         self.A_log = nn.Parameter(torch.zeros(config.heads))
@@ -56,8 +57,20 @@ class GatedDeltaAttention(SelfAttention):
         frames, tokens = x.shape[1], x.shape[2] * x.shape[3]
         q, k, v, gate = self.project(x)
         q, k = F.relu(q), F.relu(k) * (k.shape[-1] * tokens) ** -0.5
+        beta, decay = self.gates(x)
+        if self.contractive:
+            by_frame = k.unflatten(2, (frames, tokens))
+            k = (by_frame * shortening(by_frame, beta)).flatten(2, 3)
         q_rotated, k_rotated = rotate(q, rotary), rotate(k, rotary)
         q, k, v, q_rotated, k_rotated = (t.unflatten(2, (frames, tokens)) for t in (q, k, v, q_rotated, k_rotated))
-        beta, decay = self.gates(x)
         o, memory, normalizer = gated_delta(q, k, v, q_rotated, k_rotated, beta, decay, state.memory, state.normalizer)
         return self.merge(o.flatten(2, 3), gate), GatedDeltaState(memory, normalizer)
+
+
+def shortening(k: Tensor, beta: Tensor) -> Tensor:
+    """Keys [B, N, T, S, K] and how strongly they write [B, N, T, S] -> factors in (0, 1] for the keys of each frame,
+    [B, N, T, 1, 1], that keep the trace of P = sum beta k k^T, and so its eigenvalues, at 1 or below: the past is then
+    never multiplied by a number outside of [0, 1], however long the stream. What is read is a ratio, in which the
+    factor cancels."""
+    trace = (beta * k.float().square().sum(dim=-1)).sum(dim=-1)
+    return trace.clamp_min(1).rsqrt().to(k.dtype)[..., None, None]

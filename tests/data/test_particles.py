@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Generator
 
 from sana_streaming.data import particles
-from sana_streaming.data.particles import LAYERS, particle_field
+from sana_streaming.data.particles import LAYERS, LOOP, particle_field
 from sana_streaming.data.whole import WHOLE
 
 KINDS = tuple(LAYERS)
@@ -13,21 +15,25 @@ KINDS = tuple(LAYERS)
 @pytest.mark.parametrize("layer", [0, 1])
 def test_a_layer_moves_as_one(kind: str, layer: int, monkeypatch: pytest.MonkeyPatch):
     only = LAYERS[kind][layer]
-    monkeypatch.setitem(LAYERS, kind, (only,))
-    field = particle_field.__wrapped__(kind, 21, 256, 256)[:, 0]
-    for frames in (4, 20):  # 20 move every layer by whole pixels, 4 the nearest by whole cells of 16
-        if (frames * only.down) % 1 == (frames * only.right) % 1 == 0:
-            step = (round(frames * only.down), round(frames * only.right))
-            torch.testing.assert_close(field[frames], field[0].roll(step, (0, 1)), atol=1e-4, rtol=0)
-    assert (20 * only.down) % 1 == (20 * only.right) % 1 == 0
+    monkeypatch.setitem(LAYERS, kind, (replace(only, sway=0),))
+    field = particle_field.__wrapped__(kind, 9, 256, 256)[:, 0]
+    down, right = only.down * only.height * 8 // LOOP, only.right * only.width * 8 // LOOP
+    torch.testing.assert_close(field[8, down:, right:], field[0, : 256 - down, : 256 - right], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_field_comes_back(kind: str):
-    """It is a torus, and every layer goes round it in a whole number of frames."""
-    torch.testing.assert_close(
-        particle_field(kind, 2, 64, 64, first=5120), particle_field(kind, 2, 64, 64), atol=1e-4, rtol=0
-    )
+def test_the_field_is_a_loop(kind: str):
+    field = particle_field(kind, LOOP + 2, 64, 64)
+    torch.testing.assert_close(field[LOOP:], field[:2], atol=1e-6, rtol=0)
+    assert ((field[1 : LOOP // 2] - field[0]).abs().amax(dim=(1, 2, 3)) > 0.2).all()
+    torch.testing.assert_close(particle_field(kind, 2, 64, 64, first=160 * LOOP), field[:2], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_layer_jumps_where_the_loop_closes(kind: str):
+    field = particle_field(kind, 2 * LOOP, 64, 64)
+    steps = (field[1:] - field[:-1]).abs().mean(dim=(1, 2, 3))
+    assert steps.max() < 1.3 * steps.mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,10 +43,13 @@ def test_a_clip_goes_on_where_the_one_before_ended(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wide_and_tall_frames_repeat_the_square(kind: str):
+def test_wide_and_tall_frames_show_more_of_the_same(kind: str):
     square, wide, tall = (particle_field(kind, 3, *size) for size in ((64, 64), (64, 112), (96, 64)))
-    torch.testing.assert_close(wide, torch.cat([square, square], -1)[..., :112])
-    torch.testing.assert_close(tall, torch.cat([square, square], -2)[..., :96, :])
+    torch.testing.assert_close(wide[..., :64], square)
+    torch.testing.assert_close(tall[..., :64, :], square)
+    for layer in LAYERS[kind]:
+        assert layer.width <= 256
+        assert layer.height <= 256
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,6 @@
 """The transformer's training stage on made-up pairs: random clips and their negatives."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +11,10 @@ import torch
 from sana_streaming.codec import build_codec
 from sana_streaming.config import ModelConfig, nano
 from sana_streaming.data.batch import Batch
+from sana_streaming.state import tensors
 from sana_streaming.train.loop import LoopConfig, save_export, train
 from sana_streaming.train.stages import flow as stages
-from sana_streaming.train.stages.flow import FlowConfig, FlowStage
+from sana_streaming.train.stages.flow import FlowConfig, FlowStage, Inputs
 
 CPU = torch.device("cpu")
 EDITS = {"negative": SimpleNamespace(kind="look"), "snow": SimpleNamespace(kind="weather")}
@@ -21,10 +22,10 @@ EDITS = {"negative": SimpleNamespace(kind="look"), "snow": SimpleNamespace(kind=
 
 def small() -> ModelConfig:
     model = nano()
-    return dataclasses.replace(
+    return replace(
         model,
-        codec=dataclasses.replace(model.codec, widths=(8, 8, 8), latent_channels=4),
-        dit=dataclasses.replace(model.dit, latent_channels=4, dim=24, heads=2, depth=4, text_dim=6, ffn_dim=16),
+        codec=replace(model.codec, widths=(8, 8, 8), latent_channels=4),
+        dit=replace(model.dit, latent_channels=4, dim=24, heads=2, depth=4, text_dim=6, ffn_dim=16),
     )
 
 
@@ -49,16 +50,24 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlowStage:
     monkeypatch.setitem(stages.presets.PRESETS, "nano", small)
     save_export(tmp_path, {f"codec.{k}": v for k, v in build_codec(small().codec).state_dict().items()})
     config = FlowConfig(
-        codec=str(tmp_path), layouts=((32, 32, 12, 4), (32, 48, 4, 3)), shares=(0.8, 0.2), compile=False, text_tokens=6
+        codec=str(tmp_path),
+        layouts=((32, 32, 12, 4, 1), (32, 48, 4, 3, 1)),
+        shares=(0.8, 0.2),
+        compile=False,
+        text_tokens=6,
     )
     torch.manual_seed(0)
     return FlowStage(config, tmp_path, CPU, seed=0)
 
 
-def inputs_of(stage: FlowStage, seed: int = 0) -> tuple[tuple[int, ...], dict[str, torch.Tensor]]:
+def inputs_of(stage: FlowStage, seed: int = 0) -> tuple[tuple[int, ...], Inputs]:
     bounds = stage._bounds((1, 2), 4)
     generator = torch.Generator().manual_seed(seed)
-    return bounds, stage._inputs(stage._render(32, 32, 12, 4, generator), bounds, generator)
+    return bounds, stage._inputs(stage._render(32, 32, 12, 4, 1, generator), None, bounds, generator)
+
+
+def loss_of(stage: FlowStage, bounds: tuple[int, ...], inputs: Inputs) -> float:
+    return float(stage._accumulate(bounds, inputs)[0][0])
 
 
 def gradients(stage: FlowStage) -> torch.Tensor:
@@ -87,9 +96,9 @@ def test_noise_levels(stage: FlowStage) -> None:
 
 def test_error_is_that_of_the_pixels(stage: FlowStage) -> None:
     """For small random steps of the latents the metric tells the change of the decoded picture."""
-    stage.config = dataclasses.replace(stage.config, pixel_metric=1.0)
+    stage.config = replace(stage.config, pixel_metric=1.0)
     stage.metric = stage._metric(torch.Generator().manual_seed(0))
-    latents = stage._render(64, 64, 48, 2, torch.Generator().manual_seed(1)).source
+    latents = stage._render(64, 64, 48, 2, 1, torch.Generator().manual_seed(1)).source
     codec = stage.codec
 
     def decoded(latents: torch.Tensor) -> torch.Tensor:
@@ -106,18 +115,18 @@ def test_error_is_that_of_the_pixels(stage: FlowStage) -> None:
 
 
 def test_cells_that_an_edit_changes_weigh_more(stage: FlowStage) -> None:
-    weight = stage._render(64, 96, 2, 1, torch.Generator().manual_seed(0)).weight
+    weight = stage._render(64, 96, 2, 1, 1, torch.Generator().manual_seed(0)).weight
     assert weight.shape == (2, 1, 4, 6)
     torch.testing.assert_close(weight.mean(dim=(1, 2, 3)), torch.ones(2))
     inside, outside = weight[0, 0, 0, 0], weight[0, 0, 0, -1]
-    assert inside / outside == pytest.approx(1.2 / 0.2)
+    assert inside / outside == pytest.approx(1.3 / 0.3)
     assert weight[0, 0, 0, 3] == inside  # a neighbour of the region
 
 
 def test_every_weight_is_trained(stage: FlowStage) -> None:
     shake(stage)
     bounds, inputs = inputs_of(stage)
-    stage._accumulate(bounds, **inputs)
+    stage._accumulate(bounds, inputs)
     idle = [name for name, p in stage.dit.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
     assert all(p.grad is None for p in stage.codec.parameters())
@@ -126,26 +135,45 @@ def test_every_weight_is_trained(stage: FlowStage) -> None:
 def test_weather_after_a_jump_is_not_asked_for(stage: FlowStage) -> None:
     shake(stage)
     bounds, inputs = inputs_of(stage)
-    inputs |= {"jump": torch.full_like(inputs["jump"], 9), "changes": torch.zeros_like(inputs["changes"])}
-    only = inputs["weather"][:, None, None, None]
-    inputs["weight"] = torch.where(only, inputs["weight"], 0)
-    inputs["weight"][:, [0, 3]] = 0  # of the clips with weather the second chunk alone
-    loss, *_ = stage._accumulate(bounds, **inputs)
-    assert loss == 0
-    loss, *_ = stage._accumulate(bounds, **inputs | {"jump": torch.zeros_like(inputs["jump"])})
-    assert loss > 0
+    weight = torch.where(inputs.clips.weather[:, None, None, None], inputs.clips.weight, 0)
+    weight[:, [0, 3]] = 0  # of the clips with weather the second chunk alone
+    unchanged = torch.zeros_like(inputs.changes)
+    inputs = replace(inputs, clips=replace(inputs.clips, weight=weight), changes=unchanged)
+    assert loss_of(stage, bounds, replace(inputs, jump=torch.full_like(inputs.jump, 9))) == 0
+    assert loss_of(stage, bounds, replace(inputs, jump=torch.zeros_like(inputs.jump))) > 0
+
+
+@pytest.mark.parametrize("jump", [0, 9])
+def test_weather_after_a_jump_remembers_the_truth(stage: FlowStage, jump: int) -> None:
+    """And not an estimate that could not know where the particles are."""
+    shake(stage)
+    bounds = (0, 1, 2, 3)
+    inputs = stage._inputs(inputs_of(stage)[1].clips.window(0, 3), None, bounds, torch.Generator().manual_seed(0))
+    weight = torch.zeros_like(inputs.clips.weight)
+    weight[:, 2] = 1
+    inputs = replace(
+        inputs,
+        clips=replace(inputs.clips, weight=weight, weather=torch.ones_like(inputs.own)),
+        jump=torch.full_like(inputs.jump, jump),
+        own=torch.ones_like(inputs.own),
+        changes=torch.zeros_like(inputs.changes),
+    )
+    other = inputs.noise.clone()
+    other[:, :, 1] = 0  # another estimate of the second chunk
+    same = loss_of(stage, bounds, inputs) == loss_of(stage, bounds, replace(inputs, noise=other))
+    assert same == (jump > 0)
 
 
 def test_clips_whose_prompt_changes_stay_as_they_are_at_first(stage: FlowStage) -> None:
     bounds, inputs = inputs_of(stage)
-    everywhere = torch.ones(12, dtype=torch.bool)
-    perfect = inputs | {"target": inputs["source"], "weight": torch.ones_like(inputs["weight"])}
+    clips = inputs.clips
+    perfect = replace(clips, target=clips.source, weight=torch.ones_like(clips.weight))
     for parameter in stage.dit.output.parameters():
         parameter.data.zero_()
     stage.dit.output.bias.data[4:] = -30  # the gate is shut: the estimate is the source
-    _, first, _ = stage._accumulate(bounds, **perfect)
+    (_, first, _), _ = stage._accumulate(bounds, replace(inputs, clips=perfect))
     assert first == pytest.approx(0, abs=1e-8)
-    _, first, last = stage._accumulate(bounds, **inputs | {"changes": everywhere})
+    (_, first, last), _ = stage._accumulate(bounds, replace(inputs, changes=torch.ones(12, dtype=torch.bool)))
     assert first == pytest.approx(0, abs=1e-8)
     assert last > 0.01
 
@@ -154,14 +182,14 @@ def test_a_draft_of_its_own_takes_the_place_of_the_truth(stage: FlowStage) -> No
     shake(stage)
     bounds, inputs = inputs_of(stage)
     everywhere = torch.ones(12, dtype=torch.bool)
-    halfway = inputs | {"drafted": everywhere, "own": ~everywhere, "levels": torch.full_like(inputs["levels"], 0.5)}
-    stage.config = dataclasses.replace(stage.config, own_draft=0.0)
-    truth = stage._accumulate(bounds, **halfway)[0]
-    stage.config = dataclasses.replace(stage.config, own_draft=1.0)
-    assert stage._accumulate(bounds, **halfway | {"drafted": ~everywhere})[0] == truth
-    assert stage._accumulate(bounds, **halfway)[0] != truth
-    pure = halfway | {"levels": torch.ones_like(inputs["levels"])}  # where noise is all that there is
-    assert stage._accumulate(bounds, **pure)[0] == stage._accumulate(bounds, **pure | {"drafted": ~everywhere})[0]
+    halfway = replace(inputs, drafted=everywhere, own=~everywhere, levels=torch.full_like(inputs.levels, 0.5))
+    stage.config = replace(stage.config, own_draft=0.0)
+    truth = loss_of(stage, bounds, halfway)
+    stage.config = replace(stage.config, own_draft=1.0)
+    assert loss_of(stage, bounds, replace(halfway, drafted=~everywhere)) == truth
+    assert loss_of(stage, bounds, halfway) != truth
+    pure = replace(halfway, levels=torch.ones_like(inputs.levels))  # where noise is all that there is
+    assert loss_of(stage, bounds, pure) == loss_of(stage, bounds, replace(pure, drafted=~everywhere))
 
 
 def test_rendered_clips_are_used_again_with_other_noise(stage: FlowStage) -> None:
@@ -171,15 +199,59 @@ def test_rendered_clips_are_used_again_with_other_noise(stage: FlowStage) -> Non
     stage.backward(1, generator)
     assert stage.clips is clips
     assert not torch.equal(gradients(stage), 2 * before)
-    stage.backward(stage.config.uses, generator)
+    for step in range(2, stage.config.uses + 1):
+        stage.backward(step, generator)
     assert stage.clips is not clips
+
+
+def test_windows_follow_each_other(stage: FlowStage) -> None:
+    """A long clip, window by window, ends with the memory that it leaves in one go."""
+    shake(stage)
+    _, inputs = inputs_of(stage)
+    clips = inputs.clips
+    calm = replace(
+        inputs,
+        own=torch.zeros_like(inputs.own),
+        changes=torch.zeros_like(inputs.changes),
+        jump=torch.zeros_like(inputs.jump),
+    )
+    _, whole = stage._accumulate((0, 1, 2, 3, 4), calm_levels(calm, 4))
+    first, second = (
+        replace(calm_levels(calm, 2), clips=clips.window(start, start + 2), noise=calm.noise[:, :, start : start + 2])
+        for start in (0, 2)
+    )
+    _, past = stage._accumulate((0, 1, 2), first)
+    _, parted = stage._accumulate((0, 1, 2), replace(second, past=past))
+    for one, other in zip(tensors(whole), tensors(parted), strict=True):
+        torch.testing.assert_close(one, other)
+        assert not other.requires_grad
+
+
+def calm_levels(inputs: Inputs, chunks: int) -> Inputs:
+    return replace(inputs, levels=torch.full((len(inputs.own), chunks), 0.5))
+
+
+def test_long_clips_are_met_window_by_window(stage: FlowStage) -> None:
+    stage.config = replace(stage.config, layouts=((32, 32, 12, 2, 3),), shares=(1.0,), jumps=1.0)
+    generator = torch.Generator().manual_seed(0)
+    positions, clips = [], set()
+    for step in range(4):
+        stage.backward(step, generator)
+        assert stage.past is not None
+        positions.append(stage.past.position)
+        clips.add(id(stage.clips))
+    assert len(clips) == 2
+    assert (positions[0] > 2).all()  # the clock jumps where a clip begins, and only there
+    assert torch.equal(positions[2] - positions[0], torch.full((12,), 4))
+    assert stage.clips is not None
+    assert stage.clips.source.shape[2] == 6
 
 
 def test_gradients_add_up(stage: FlowStage) -> None:
     bounds, inputs = inputs_of(stage)
-    stage._accumulate(bounds, **inputs)
+    stage._accumulate(bounds, inputs)
     once = gradients(stage)
-    stage._accumulate(bounds, **inputs)
+    stage._accumulate(bounds, inputs)
     torch.testing.assert_close(gradients(stage), 2 * once)
 
 
@@ -194,7 +266,7 @@ def test_the_loss_falls(stage: FlowStage, tmp_path: Path) -> None:
     bounds, inputs = inputs_of(stage, seed=5)
 
     def error() -> float:
-        return float(stage._accumulate(bounds, **inputs)[0])
+        return loss_of(stage, bounds, inputs)
 
     before = error()
     for p in stage.dit.parameters():

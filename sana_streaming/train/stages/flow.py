@@ -6,10 +6,14 @@ model's own estimate, so that the model meets its own mistakes. After the first 
 ahead, so that short clips show every distance to the sink and to old memories that a long stream can have; and some
 clips are left as they are at first, as in a stream whose prompt changes.
 
+Long clips are trained on window by window, each from the state that the window before left: a model that only met the
+first seconds of streams goes on well for as long and no longer.
+
 The error is that of the estimated data, in the metric of pixels (how much each direction of a latent cell changes the
 decoded picture), and weighs more where the instruction asks for a change.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +34,7 @@ from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.metrics import psnr
 from sana_streaming.model.dit import DiT, DiTState, TextContext
-from sana_streaming.state import map_state
+from sana_streaming.state import detach, map_state, stack
 from sana_streaming.stream.road import edit_clip, to_uint8
 from sana_streaming.text import load_encoder
 from sana_streaming.train import parallel
@@ -39,7 +43,7 @@ from sana_streaming.train.loop import load_export, load_weights
 from sana_streaming.train.recorded import Recorded
 
 P = TypeVar("P")
-Layout = tuple[int, int, int, int]  # height, width, clips, latents
+Layout = tuple[int, int, int, int, int]  # height, width, clips, latents of a window, windows
 UNCHANGED = "keep the video unchanged"  # the prompt before a change of prompts
 
 
@@ -47,13 +51,13 @@ UNCHANGED = "keep the video unchanged"  # the prompt before a change of prompts
 class FlowConfig:
     codec: str  # folder of the codec's export
     layouts: tuple[Layout, ...] = (  # only the first is compiled; the others need more memory for each clip
-        (256, 256, 64, 4), (256, 448, 18, 4), (448, 256, 18, 4), (128, 224, 72, 4), (384, 384, 14, 4),
-        (256, 256, 12, 10)
+        (256, 256, 64, 4, 1), (256, 256, 64, 4, 3), (256, 448, 18, 4, 1), (448, 256, 18, 4, 1), (128, 224, 72, 4, 1),
+        (384, 384, 14, 4, 1)
     )  # fmt: skip
-    shares: tuple[float, ...] = (0.78, 0.08, 0.04, 0.03, 0.03, 0.04)  # how often each layout is drawn
-    plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the clip's end
-    plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)
-    uses: int = 3  # how often rendered clips are trained on, each time with other chunks and noise
+    shares: tuple[float, ...] = (0.48, 0.34, 0.08, 0.04, 0.03, 0.03)  # how often each layout is drawn
+    plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the window's end
+    plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)  # of clips of one window; longer ones go by the first plan
+    uses: int = 3  # how often clips of one window are trained on, each time with other chunks and noise
     text_tokens: int = 32  # every instruction of the data is shorter
     pure_noise: float = 0.5  # share of chunks that start from noise alone, where sampling begins
     lowest_level: float = 0.3  # no schedule of the preset goes lower
@@ -62,7 +66,7 @@ class FlowConfig:
     jumps: float = 0.3  # share of clips whose clock jumps
     longest_jump: int = 512  # latent frames
     prompt_changes: float = 0.1  # share of clips that stay as they are at first
-    outside: float = 0.2  # weight of what the instruction leaves alone, against 1 + this for what it changes
+    outside: float = 0.3  # weight of what the instruction leaves alone, against 1 + this for what it changes
     pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
     compile: bool = True
     record: bool = True  # as CUDA graphs, where there is a GPU
@@ -81,6 +85,27 @@ class Clips:
     tokens: Tensor  # [B, L, E], of the instructions
     mask: Tensor  # bool [B, L]
     weather: Tensor  # bool [B]: what is true depends on the edited past, not on the source alone
+
+    def window(self, start: int, end: int) -> "Clips":
+        """Some of the latent frames."""
+        source, target = self.source[:, :, start:end], self.target[:, :, start:end]
+        return replace(self, source=source, target=target, weight=self.weight[:, start:end])
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a step's arithmetic reads, with everything random drawn. B clips, K chunks."""
+
+    clips: Clips
+    past: DiTState | None  # None: the clips begin here
+    first_tokens: Tensor  # [B, L, E], of the prompt of the first chunk
+    first_mask: Tensor  # bool [B, L]
+    changes: Tensor  # bool [B]: the first chunk is to stay as it is, for the prompt changes after it
+    jump: Tensor  # int64 [B], latent frames by which the clock jumps after the first chunk
+    drafted: Tensor  # bool [B]: begins from the model's own first estimate
+    own: Tensor  # bool [B]: remembers the model's own estimates
+    noise: Tensor  # [B, C, T, h, w]
+    levels: Tensor  # [B, K]
 
 
 class FlowStage:
@@ -102,6 +127,8 @@ class FlowStage:
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
         self.renderer: Ahead[Clips] = Ahead(device)
         self.clips: Clips | None = None
+        self.turn = 0  # of these clips
+        self.past: DiTState | None = None  # before their next window; None before the first
         self.layout = config.layouts[0]
         self.next_layout: Layout | None = None
         self.recorded: dict[tuple[int, ...], Recorded] = {}
@@ -109,26 +136,31 @@ class FlowStage:
         self.pool = torch.cuda.graph_pool_handle() if records else None
 
     def backward(self, step: int, generator: Generator) -> dict[str, Tensor | float]:
-        config = self.config
-        if step % config.uses == 0 or self.clips is None:
+        if self.clips is None or self.turn == max(self.layout[4], self.config.uses):
             self._next_clips()
         assert self.clips is not None
-        bounds = self._bounds(self._pick(config.plans, config.plan_shares), self.layout[3])
-        inputs = self._inputs(self.clips, bounds, generator)
-        key = (*self.layout, *bounds)
+        latents, windows = self.layout[3:]
+        window = self.turn % windows
+        start = window * latents
+        plan = self._pick(self.config.plans, self.config.plan_shares) if windows == 1 else self.config.plans[0]
+        bounds = self._bounds(plan, latents)
+        clips, past = self.clips.window(start, start + latents), self.past if window else None
+        inputs = self._inputs(clips, past, bounds, generator)
+        key = (*self.layout[:4], window, *bounds)
         if key not in self.recorded:
             parameters = list(self.dit.parameters())
             self.recorded[key] = Recorded(partial(self._accumulate, bounds), inputs, parameters, self.pool)
-        loss, first_error, last_error = self.recorded[key](inputs)
+        (loss, first_error, last_error), self.past = self.recorded[key](inputs)
+        self.turn += 1
         told = {"loss": loss, "first": first_error, "last": last_error}
-        return {name: value.clone() for name, value in told.items()} | {"clips": float(len(inputs["source"]))}
+        return {name: value.clone() for name, value in told.items()} | {"clips": float(len(clips.source))}
 
     def _next_clips(self) -> None:
         """Take the clips that were rendered while the last ones were trained on, and have the next ones rendered."""
         if self.next_layout is None:
             self._start_rendering()
         assert self.next_layout is not None
-        self.layout, self.clips = self.next_layout, self.renderer.take()
+        self.layout, self.clips, self.turn = self.next_layout, self.renderer.take(), 0
         self._start_rendering()
 
     def _start_rendering(self) -> None:
@@ -137,75 +169,55 @@ class FlowStage:
         generator = torch.Generator(self.device).manual_seed(seed)
         self.renderer.start(partial(self._render, *self.next_layout, generator))
 
-    def _inputs(self, clips: Clips, bounds: Sequence[int], generator: Generator) -> dict[str, Tensor]:
-        """All that a step's arithmetic reads, with everything random drawn."""
+    def _inputs(self, clips: Clips, past: DiTState | None, bounds: Sequence[int], generator: Generator) -> Inputs:
+        """Clips of one window, what is remembered before it, and the edges of its chunks."""
         config, source = self.config, clips.source
         batch, device = len(source), self.device
         before, before_mask = self.prompts([UNCHANGED], config.text_tokens)
-        changes = self._chance(config.prompt_changes, batch, generator) & ~clips.weather
+        begins = 1.0 if past is None else 0.0  # only there the prompt changes or the clock jumps
+        changes = self._chance(begins * config.prompt_changes, batch, generator) & ~clips.weather
         jump = torch.randint(1, config.longest_jump + 1, (batch,), generator=generator, device=device)
-        jump = torch.where(self._chance(config.jumps, batch, generator), jump, 0)
         noise = torch.randn(source.shape, generator=generator, device=device)
         alike = self._chance(0.5, batch, generator)[:, None, None, None, None]  # as streams of some presets begin
-        return {
-            "source": source,
-            "target": clips.target,
-            "weight": clips.weight,
-            "tokens": clips.tokens,
-            "mask": clips.mask,
-            "first_tokens": torch.where(changes[:, None, None], before, clips.tokens),
-            "first_mask": torch.where(changes[:, None], before_mask, clips.mask),
-            "changes": changes,
-            "weather": clips.weather,
-            "jump": jump,
-            "drafted": self._chance(config.own_draft, batch, generator),
-            "own": self._chance(config.own_past, batch, generator),
-            "noise": self.model.sampler.temperature * torch.where(alike, noise[:, :, :1], noise),
-            "levels": torch.stack([self._levels(batch, generator) for _ in bounds[1:]], dim=1),
-        }
+        return Inputs(
+            clips=clips,
+            past=past,
+            first_tokens=torch.where(changes[:, None, None], before, clips.tokens),
+            first_mask=torch.where(changes[:, None], before_mask, clips.mask),
+            changes=changes,
+            jump=torch.where(self._chance(begins * config.jumps, batch, generator), jump, 0),
+            drafted=self._chance(config.own_draft, batch, generator),
+            own=self._chance(config.own_past, batch, generator),
+            noise=self.model.sampler.temperature * torch.where(alike, noise[:, :, :1], noise),
+            levels=torch.stack([self._levels(batch, generator) for _ in bounds[1:]], dim=1),
+        )
 
-    def _accumulate(
-        self,
-        bounds: Sequence[int],
-        source: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        tokens: Tensor,
-        mask: Tensor,
-        first_tokens: Tensor,
-        first_mask: Tensor,
-        changes: Tensor,
-        weather: Tensor,
-        jump: Tensor,
-        drafted: Tensor,
-        own: Tensor,
-        noise: Tensor,
-        levels: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the gradient of one batch -> the loss, and the mean error of the first and of the last latent frames."""
-        text, state, errors = self._text(tokens, mask), self._first_state(source), []
+    def _accumulate(self, bounds: Sequence[int], inputs: Inputs) -> tuple[tuple[Tensor, Tensor, Tensor], DiTState]:
+        """Add the gradient of one batch -> the loss and the mean error of the first and of the last latent frames; and
+        what is remembered after them."""
+        clips, changes, jump, noise = inputs.clips, inputs.changes, inputs.jump, inputs.noise
+        text, errors = self._text(clips.tokens, clips.mask), []
+        state = self._first_state(clips.source) if inputs.past is None else self._as_first(inputs.past)
         wide = (slice(None), None, None, None, None)
         for i, (start, end) in enumerate(pairwise(bounds)):
-            data, beside, weigh = target[:, :, start:end], source[:, :, start:end], weight[:, start:end]
-            prompt = text
+            data, beside = clips.target[:, :, start:end], clips.source[:, :, start:end]
+            weigh, prompt, own = clips.weight[:, start:end], text, inputs.own
             if i == 0:
                 data = torch.where(changes[wide], beside, data)
                 weigh = torch.where(changes[wide[:4]], 1.0, weigh)
-                prompt = self._text(first_tokens, first_mask)
-            sigma, begin = levels[:, i], data
+                prompt = self._text(inputs.first_tokens, inputs.first_mask)
+            sigma, begin = inputs.levels[:, i], data
             if self.config.own_draft:
                 draft = self._draft(noise[:, :, start:end], beside, state, prompt)
-                begin = torch.where(drafted[wide], draft, data)
+                begin = torch.where(inputs.drafted[wide], draft, data)
             noisy = interpolate(begin, noise[:, :, start:end], sigma[wide])
             velocity, _ = self.dit(noisy, sigma, state, source=beside, text=prompt)
             estimate = noisy - sigma[wide] * velocity
             error = weigh * self._error(estimate - data)
             if i == 1:  # after a jump nothing tells where in the picture the particles are by now
-                lost = weather & (jump > 0)
-                error = torch.where(lost[wide[:4]], 0.0, error)
+                lost = clips.weather & (jump > 0)
+                error, own = torch.where(lost[wide[:4]], 0.0, error), own & ~lost
             errors.append(error.mean(dim=(2, 3)))  # [B, T]
-            if end == bounds[-1]:
-                break
             past = torch.where(own[wide], estimate.detach(), data)
             _, state = self.dit(past, torch.zeros_like(sigma), state, source=beside, text=prompt)
             if i == 0:
@@ -214,7 +226,8 @@ class FlowStage:
         error = torch.cat(errors, dim=1)
         loss = error.mean()
         loss.backward()
-        return loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach()
+        told = (loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach())
+        return told, detach(state)
 
     def _draft(self, noise: Tensor, source: Tensor, state: DiTState, text: TextContext) -> Tensor:
         """The model's estimate from noise alone; not under `no_grad`, for which blocks would be compiled once more."""
@@ -267,8 +280,14 @@ class FlowStage:
         self.plans.set_state(state["plans"])
 
     @torch.no_grad()
-    def _render(self, height: int, width: int, clips: int, latents: int, generator: Generator) -> Clips:
-        frames = latents * self.model.codec.frames_per_latent
+    def _render(self, height: int, width: int, clips: int, latents: int, windows: int, generator: Generator) -> Clips:
+        frames = latents * windows * self.model.codec.frames_per_latent
+        first = self.config.layouts[0]  # what the GPU's memory is known to hold
+        parts = math.ceil(height * width * clips * latents * windows / math.prod(first[:4]))
+        sizes = [len(part) for part in torch.arange(clips).tensor_split(parts)]
+        return stack([self._render_part(frames, height, width, size, generator) for size in sizes])
+
+    def _render_part(self, frames: int, height: int, width: int, clips: int, generator: Generator) -> Clips:
         batch = render_batch(self.bank, clips, frames, height, width, generator)
         source, target = self._latents(batch.source, batch.target)
         tokens, mask = self.prompts(batch.phrases, self.config.text_tokens)
@@ -345,7 +364,7 @@ class FlowStage:
         torch._dynamo.config.recompile_limit = 64
         for index, block in enumerate(self.dit.blocks):
             (block.ffn if index in self.model.dit.softmax_blocks else block).compile()
-        height, width, clips, _ = self.config.layouts[0]
+        height, width, clips = self.config.layouts[0][:3]
         stride = self.model.codec.stride
         tokens = torch.zeros(clips, self.config.text_tokens, self.model.text.dim, device=self.device)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=self.device)
@@ -364,9 +383,12 @@ class FlowStage:
         return replace(self.dit.encode_text(tokens), mask=mask[:, None, None])
 
     def _first_state(self, latents: Tensor) -> DiTState:
+        return self._as_first(self.dit.init_state(len(latents), (latents.shape[-2], latents.shape[-1])))
+
+    @staticmethod
+    def _as_first(state: DiTState) -> DiTState:
         """It takes gradients as all later states do, so that a compiled block meets one kind of input."""
-        state = self.dit.init_state(len(latents), (latents.shape[-2], latents.shape[-1]))
-        return map_state(lambda x: x.requires_grad_() if x.is_floating_point() else x, state)
+        return map_state(lambda x: x.detach().requires_grad_() if x.is_floating_point() else x, state)
 
     def _load_codec(self, folder: Path, dtype: torch.dtype) -> VideoCodec:
         codec = build_codec(self.model.codec)
