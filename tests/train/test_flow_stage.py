@@ -13,6 +13,7 @@ from sana_streaming.config import ModelConfig, nano
 from sana_streaming.data.batch import Batch
 from sana_streaming.state import tensors
 from sana_streaming.train.loop import LoopConfig, save_export, train
+from sana_streaming.train.stages import clips
 from sana_streaming.train.stages import flow as stages
 from sana_streaming.train.stages.flow import FlowConfig, FlowStage, Inputs
 
@@ -43,9 +44,10 @@ def render_batch(
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlowStage:
-    monkeypatch.setattr(stages, "render_batch", render_batch)
+    for module in (stages, clips):
+        monkeypatch.setattr(module, "render_batch", render_batch)
+        monkeypatch.setattr(module, "EDITS", EDITS)
     monkeypatch.setattr(stages, "load_bank", lambda *_, **__: None)
-    monkeypatch.setattr(stages, "EDITS", EDITS)
     monkeypatch.setattr(stages, "load_encoder", lambda _: lambda phrase: torch.ones(len(phrase.split()), 6))
     monkeypatch.setitem(stages.presets.PRESETS, "nano", small)
     save_export(tmp_path, {f"codec.{k}": v for k, v in build_codec(small().codec).state_dict().items()})
@@ -63,7 +65,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlowStage:
 def inputs_of(stage: FlowStage, seed: int = 0) -> tuple[tuple[int, ...], Inputs]:
     bounds = stage._bounds((1, 2), 4)
     generator = torch.Generator().manual_seed(seed)
-    return bounds, stage._inputs(stage._render(32, 32, 12, 4, 1, generator), None, bounds, generator)
+    return bounds, stage._inputs(stage.source.render(32, 32, 12, 4, generator), None, bounds, generator)
 
 
 def loss_of(stage: FlowStage, bounds: tuple[int, ...], inputs: Inputs) -> float:
@@ -98,7 +100,7 @@ def test_error_is_that_of_the_pixels(stage: FlowStage) -> None:
     """For small random steps of the latents the metric tells the change of the decoded picture."""
     stage.config = replace(stage.config, pixel_metric=1.0)
     stage.metric = stage._metric(torch.Generator().manual_seed(0))
-    latents = stage._render(64, 64, 48, 2, 1, torch.Generator().manual_seed(1)).source
+    latents = stage.source.render(64, 64, 48, 2, torch.Generator().manual_seed(1)).source
     codec = stage.codec
 
     def decoded(latents: torch.Tensor) -> torch.Tensor:
@@ -115,7 +117,7 @@ def test_error_is_that_of_the_pixels(stage: FlowStage) -> None:
 
 
 def test_cells_that_an_edit_changes_weigh_more(stage: FlowStage) -> None:
-    weight = stage._render(64, 96, 2, 1, 1, torch.Generator().manual_seed(0)).weight
+    weight = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).weight
     assert weight.shape == (2, 1, 4, 6)
     torch.testing.assert_close(weight.mean(dim=(1, 2, 3)), torch.ones(2))
     inside, outside = weight[0, 0, 0, 0], weight[0, 0, 0, -1]

@@ -23,24 +23,24 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from sana_streaming import config as presets
 from sana_streaming.codec import VideoCodec, build_codec
 from sana_streaming.data.bank import load_bank
-from sana_streaming.data.batch import Batch, render_batch
+from sana_streaming.data.batch import render_batch
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.metrics import psnr
 from sana_streaming.model.dit import DiT, DiTState, TextContext
-from sana_streaming.state import detach, map_state, stack
+from sana_streaming.state import detach, map_state
 from sana_streaming.stream.road import edit_clip, to_uint8
 from sana_streaming.text import load_encoder
 from sana_streaming.train import parallel
 from sana_streaming.train.ahead import Ahead
 from sana_streaming.train.loop import load_export, load_weights
 from sana_streaming.train.recorded import Recorded
+from sana_streaming.train.stages.clips import Clips, ClipSource, encoded, pixel_metric
 
 P = TypeVar("P")
 Layout = tuple[int, int, int, int, int]  # height, width, clips, latents of a window, windows
@@ -76,23 +76,6 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
-class Clips:
-    """A rendered batch, as latents."""
-
-    source: Tensor  # [B, C, T, h, w], float32
-    target: Tensor  # [B, C, T, h, w], float32
-    weight: Tensor  # [B, T, h, w], mean 1 in every clip
-    tokens: Tensor  # [B, L, E], of the instructions
-    mask: Tensor  # bool [B, L]
-    weather: Tensor  # bool [B]: what is true depends on the edited past, not on the source alone
-
-    def window(self, start: int, end: int) -> "Clips":
-        """Some of the latent frames."""
-        source, target = self.source[:, :, start:end], self.target[:, :, start:end]
-        return replace(self, source=source, target=target, weight=self.weight[:, start:end])
-
-
-@dataclass(frozen=True)
 class Inputs:
     """All that a step's arithmetic reads, with everything random drawn. B clips, K chunks."""
 
@@ -124,6 +107,8 @@ class FlowStage:
         if config.compile:
             self._compile()
         self.plans = torch.Generator().manual_seed(seed)  # decides shapes, alike in all processes
+        at_once = math.prod(config.layouts[0][:4]) * self.model.codec.frames_per_latent
+        self.source = ClipSource(self.codec, self.bank, self.prompts, config.text_tokens, config.outside, at_once)
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
         self.renderer: Ahead[Clips] = Ahead(device)
         self.clips: Clips | None = None
@@ -167,7 +152,8 @@ class FlowStage:
         self.next_layout = self._pick(self.config.layouts, self.config.shares)
         seed = int(torch.randint(2**62, (1,), generator=self.plans)) + parallel.rank()
         generator = torch.Generator(self.device).manual_seed(seed)
-        self.renderer.start(partial(self._render, *self.next_layout, generator))
+        height, width, clips, latents, windows = self.next_layout
+        self.renderer.start(partial(self.source.render, height, width, clips, latents * windows, generator))
 
     def _inputs(self, clips: Clips, past: DiTState | None, bounds: Sequence[int], generator: Generator) -> Inputs:
         """Clips of one window, what is remembered before it, and the edges of its chunks."""
@@ -279,62 +265,13 @@ class FlowStage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.plans.set_state(state["plans"])
 
-    @torch.no_grad()
-    def _render(self, height: int, width: int, clips: int, latents: int, windows: int, generator: Generator) -> Clips:
-        frames = latents * windows * self.model.codec.frames_per_latent
-        first = self.config.layouts[0]  # what the GPU's memory is known to hold
-        parts = math.ceil(height * width * clips * latents * windows / math.prod(first[:4]))
-        sizes = [len(part) for part in torch.arange(clips).tensor_split(parts)]
-        return stack([self._render_part(frames, height, width, size, generator) for size in sizes])
-
-    def _render_part(self, frames: int, height: int, width: int, clips: int, generator: Generator) -> Clips:
-        batch = render_batch(self.bank, clips, frames, height, width, generator)
-        source, target = self._latents(batch.source, batch.target)
-        tokens, mask = self.prompts(batch.phrases, self.config.text_tokens)
-        weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
-        return Clips(source, target, self._weight(batch), tokens, mask, weather.to(self.device, non_blocking=True))
-
-    def _latents(self, *videos: Tensor) -> Sequence[Tensor]:
-        """Clips [B, F, 3, H, W] in [0, 1] -> latents of each, float32"""
-        frames = torch.cat(videos).transpose(1, 2) * 2 - 1
-        return self.codec.encode(frames, self.codec.init_encoder(len(frames)))[0].float().chunk(len(videos))
-
-    def _weight(self, batch: Batch) -> Tensor:
-        """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more."""
-        codec = self.model.codec
-        side = (codec.frames_per_latent, codec.stride, codec.stride)
-        region = F.max_pool3d(batch.region.transpose(1, 2).float(), side)
-        weight = F.max_pool3d(region, (1, 3, 3), stride=1, padding=(0, 1, 1))[:, 0] + self.config.outside
-        return (weight / weight.mean(dim=(1, 2, 3), keepdim=True)).clamp_max(6.0)
-
-    @torch.no_grad()
     def _metric(self, generator: Generator) -> Tensor:
-        """A square root [C, C] of the metric of pixels: a step d of one latent cell changes the decoded picture by
-        about |d @ root|, up to a factor that makes the mean over directions 1.
-
-        Estimated on training clips from products of random pictures with the decoder's Jacobian.
-        """
-        height, width = self.config.layouts[0][:2]
-        clips = min(16, self.config.layouts[0][2])
+        height, width, clips = self.config.layouts[0][:3]
         frames = 2 * self.model.codec.frames_per_latent
-        batch = render_batch(self.bank, clips, frames, height, width, generator)
-        latents = torch.cat(list(self._latents(batch.source, batch.target)))
-        channels = latents.shape[1]
-        metric = torch.zeros(channels, channels, device=self.device)
-        for _ in range(4):
-            noisy = latents + 0.1 * torch.randn(latents.shape, generator=generator, device=self.device)
-            with torch.enable_grad():
-                noisy.requires_grad_()
-                frames_out, _ = self.codec.decode(noisy, self.codec.init_decoder(len(noisy)))
-                probe = torch.randn(frames_out.shape, generator=generator, device=self.device)
-                (change,) = torch.autograd.grad((frames_out * probe).sum(), noisy)
-            rows = change.transpose(0, 1).flatten(1)
-            metric += rows @ rows.T
-        metric = metric.double().cpu()  # on the CPU the root is the same in all processes
-        metric /= metric.trace() / channels
-        share = self.config.pixel_metric
-        mixed = share * metric + (1 - share) * torch.eye(channels, dtype=metric.dtype)
-        return torch.linalg.cholesky(mixed).float().to(self.device)
+        batch = render_batch(self.bank, min(16, clips), frames, height, width, generator)
+        with torch.no_grad():
+            latents = torch.cat(list(encoded(self.codec, batch.source, batch.target)))
+        return pixel_metric(self.codec, latents, self.config.pixel_metric, generator)
 
     def _pick(self, choices: Sequence[P], shares: Sequence[float]) -> P:
         return choices[int(torch.multinomial(torch.tensor(shares), 1, generator=self.plans))]

@@ -1,0 +1,100 @@
+"""What the transformer learns from: rendered pairs as latents, and how much each of their numbers counts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from sana_streaming.codec import VideoCodec
+from sana_streaming.data.bank import Bank
+from sana_streaming.data.batch import Batch, render_batch
+from sana_streaming.data.edits import EDITS
+from sana_streaming.data.prompts import Prompts
+from sana_streaming.state import stack
+
+HIGHEST_WEIGHT = 6.0  # of a cell, against a mean of 1
+PROBES = 4  # random pictures for the metric of pixels
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A rendered batch, as latents."""
+
+    source: Tensor  # [B, C, T, h, w], float32
+    target: Tensor  # [B, C, T, h, w], float32
+    weight: Tensor  # [B, T, h, w], mean 1 in every clip
+    tokens: Tensor  # [B, L, E], of the instructions
+    mask: Tensor  # bool [B, L]
+    weather: Tensor  # bool [B]: what is true depends on the edited past, not on the source alone
+
+    def window(self, start: int, end: int) -> "Clips":
+        """Some of the latent frames."""
+        source, target = self.source[:, :, start:end], self.target[:, :, start:end]
+        return replace(self, source=source, target=target, weight=self.weight[:, start:end])
+
+
+class ClipSource:
+    """Renders pairs and takes them to latents, a part of a batch at a time.
+
+    text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
+    it changes. at_once: pixels of all frames that are rendered together."""
+
+    def __init__(self, codec: VideoCodec, bank: Bank, prompts: Prompts, text_tokens: int, outside: float, at_once: int):
+        self.codec, self.bank, self.prompts = codec, bank, prompts
+        self.text_tokens, self.outside, self.at_once = text_tokens, outside, at_once
+
+    @torch.no_grad()
+    def render(self, height: int, width: int, clips: int, latents: int, generator: Generator) -> Clips:
+        frames = latents * self.codec.config.frames_per_latent
+        parts = math.ceil(height * width * clips * frames / self.at_once)
+        sizes = [len(part) for part in torch.arange(clips).tensor_split(parts)]
+        return stack([self._part(height, width, size, frames, generator) for size in sizes])
+
+    def _part(self, height: int, width: int, clips: int, frames: int, generator: Generator) -> Clips:
+        batch = render_batch(self.bank, clips, frames, height, width, generator)
+        source, target = encoded(self.codec, batch.source, batch.target)
+        tokens, mask = self.prompts(batch.phrases, self.text_tokens)
+        weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
+        weather = weather.to(source.device, non_blocking=True)
+        return Clips(source, target, self._weight(batch), tokens, mask, weather)
+
+    def _weight(self, batch: Batch) -> Tensor:
+        """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more."""
+        config = self.codec.config
+        region = F.max_pool3d(
+            batch.region.transpose(1, 2).float(), (config.frames_per_latent, config.stride, config.stride)
+        )
+        weight = F.max_pool3d(region, (1, 3, 3), stride=1, padding=(0, 1, 1))[:, 0] + self.outside
+        return (weight / weight.mean(dim=(1, 2, 3), keepdim=True)).clamp_max(HIGHEST_WEIGHT)
+
+
+def encoded(codec: VideoCodec, *videos: Tensor) -> Sequence[Tensor]:
+    """Clips [B, F, 3, H, W] in [0, 1] -> latents of each, float32"""
+    frames = torch.cat(videos).transpose(1, 2) * 2 - 1
+    return codec.encode(frames, codec.init_encoder(len(frames)))[0].float().chunk(len(videos))
+
+
+@torch.no_grad()
+def pixel_metric(codec: VideoCodec, latents: Tensor, share: float, generator: Generator) -> Tensor:
+    """A square root [C, C] of the metric of pixels: a step d of one latent cell changes the decoded picture by about
+    |d @ root|, up to a factor that makes the mean over directions 1. `share` of it is that, the rest the plain norm.
+
+    Estimated around latents [B, C, T, h, w] from products of random pictures with the decoder's Jacobian."""
+    channels = latents.shape[1]
+    metric = torch.zeros(channels, channels, device=latents.device)
+    for _ in range(PROBES):
+        noisy = latents + 0.1 * torch.randn(latents.shape, generator=generator, device=latents.device)
+        with torch.enable_grad():
+            noisy.requires_grad_()
+            frames, _ = codec.decode(noisy, codec.init_decoder(len(noisy)))
+            probe = torch.randn(frames.shape, generator=generator, device=latents.device)
+            (change,) = torch.autograd.grad((frames * probe).sum(), noisy)
+        rows = change.transpose(0, 1).flatten(1)
+        metric += rows @ rows.T
+    metric = metric.double().cpu()  # on the CPU the root is the same in all processes
+    metric /= metric.trace() / channels
+    mixed = share * metric + (1 - share) * torch.eye(channels, dtype=metric.dtype)
+    return torch.linalg.cholesky(mixed).float().to(latents.device)
