@@ -9,7 +9,7 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import import_module
 from itertools import pairwise
 from types import FrameType
@@ -194,35 +194,33 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(edit_lines(config, shutil.get_terminal_size().columns)))
         return 0
     prompt, *changes = prompts_of(args.prompt)
-    from sana_streaming.stream.run import check_files, edit_file
+    from sana_streaming.stream.run import edit_file, open_source
 
-    check_files(args.input, args.output, start=args.start, duration=args.duration)
-    from sana_streaming.stream.editor import Editor
+    with closing(open_source(args.input, args.output, start=args.start, duration=args.duration)) as source:
+        from sana_streaming.stream.editor import Editor
 
-    editor = Editor.load(args.model, device=args.device)
-    with stop_on_signals() as stop, progress() as on_progress:
-        report = edit_file(
-            editor,
-            args.input,
-            args.output,
-            prompt[1],
-            size=args.size,
-            fit=args.fit,
-            keep_size=args.keep_size,
-            rate=args.rate,
-            compare=args.compare,
-            seed=args.seed,
-            steps=args.steps,
-            guidance=args.guidance,
-            negative_prompt=args.negative_prompt,
-            cuts=args.on_cut,
-            start=args.start,
-            duration=args.duration,
-            prompts=changes,
-            on_progress=on_progress,
-            stop=stop,
-            tell=tell,
-        )
+        editor = Editor.load(args.model, device=args.device)
+        with stop_on_signals() as stop, progress() as on_progress:
+            report = edit_file(
+                editor,
+                source,
+                args.output,
+                prompt[1],
+                size=args.size,
+                fit=args.fit,
+                keep_size=args.keep_size,
+                rate=args.rate,
+                compare=args.compare,
+                seed=args.seed,
+                steps=args.steps,
+                guidance=args.guidance,
+                negative_prompt=args.negative_prompt,
+                cuts=args.on_cut,
+                prompts=changes,
+                on_progress=on_progress,
+                stop=stop,
+                tell=tell,
+            )
     early = "stopped early: " if report.stopped_early else ""
     of = f" of {report.expected}" if early and report.expected and report.expected > report.frames else ""
     frames = f"{report.frames}{of} frame{'' if report.frames == 1 and not of else 's'}"

@@ -2,11 +2,12 @@
 
 State is built of tensors, None, tuples and frozen dataclasses, nothing else. Every tensor has the batch as its first
 axis, one row or a fixed number of neighbouring rows for each stream, so that many streams can share a pass: `stack`
-joins states, `select` takes one out. Nothing here writes in place.
+joins states, `select` takes some out, `part` takes all apart. Nothing here writes in place.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -50,6 +51,17 @@ def tensors(state: Any) -> Iterator[Tensor]:
             yield from tensors(getattr(state, f.name))
 
 
+def form(state: Any) -> Hashable:
+    """Structure, shapes and types, but for the batch: states of one form, and as many rows a stream, can be joined."""
+    if isinstance(state, Tensor):
+        return state.shape[1:], state.dtype
+    if isinstance(state, tuple):
+        return tuple(form(item) for item in state)
+    if dataclasses.is_dataclass(state):
+        return type(state), *(form(getattr(state, f.name)) for f in dataclasses.fields(state))
+    return state
+
+
 def stack(states: Sequence[S]) -> S:
     """Join states along the batch. They must be at the same stage: equal structure and shapes but for the batch.
     ValueError says what differs."""
@@ -81,6 +93,17 @@ def select(state: S, index: slice | Tensor | Sequence[int], streams: int | None 
         return rows.clone() if isinstance(picked, slice) else rows
 
     return map_state(pick, state)
+
+
+def part(state: S, joined: Any, states: Sequence[Any]) -> list[S]:
+    """The state of each stream of a batch, which is what became of `joined`, the stack of `states`. What went through
+    as it was is not copied again: each stream has it from its own state before."""
+    own = {id(x): each for x, *each in zip(tensors(joined), *map(tensors, states), strict=True)}
+
+    def rows(x: Tensor, i: int) -> Tensor:
+        return own[id(x)][i] if id(x) in own else x.unflatten(0, (len(states), -1))[i].clone()
+
+    return [map_state(partial(rows, i=i), state) for i in range(len(states))]
 
 
 def detach(state: S) -> S:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sana_streaming.state import detach, map_state, nbytes, select, stack, tensors
+from sana_streaming.state import detach, form, map_state, nbytes, part, select, stack, tensors
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,26 @@ def test_streams_of_several_rows_join_their_like():
         stack([a, make()])
     with pytest.raises(ValueError, match="each of 4 streams, got 3"):
         select(b, [0], streams=4)
+
+
+def test_part_gives_each_stream_what_became_of_its_own():
+    streams = [make_rows(1, 2), make_rows(1, 2), make_rows(1, 2)]
+    joined = stack(streams)
+    after = replace(joined, blocks=(joined.blocks[0], *(map_state(lambda x: 2 * x, m) for m in joined.blocks[1:])))
+    for before, parted in zip(streams, part(after, joined, streams), strict=True):
+        assert parted.position is before.position  # as it was: no copy
+        assert parted.blocks[0].kv is before.blocks[0].kv
+        assert torch.equal(parted.blocks[1].kv, 2 * before.blocks[1].kv)
+        assert all(x.untyped_storage().nbytes() == x.numel() * x.element_size() for x in tensors(parted))
+
+
+def test_states_of_one_form_can_be_joined():
+    usual = form(make())
+    assert form(make(batch=3)) == form(map_state(lambda x: x + 1, make())) == usual
+    wider = replace(make(), position=torch.zeros(1, 2))
+    for other in (make(begun=False), make(blocks=2), wider, map_state(lambda x: x.double(), make())):
+        assert form(other) != usual
+    assert len({usual, form(make())}) == 1
 
 
 def test_stack_of_a_begun_and_a_new_stream_is_refused():

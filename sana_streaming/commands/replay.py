@@ -2,6 +2,7 @@
 
 import argparse
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 PRECISIONS = ("float32", "bfloat16")
 
 if TYPE_CHECKING:
-    from sana_streaming.io import Writer
+    from sana_streaming.io import Sound, Writer
     from sana_streaming.stream.editor import Editor
     from sana_streaming.stream.log import Log
     from sana_streaming.stream.replay import Piece
@@ -136,4 +137,22 @@ def open_for(output: str, log: "Log", size: tuple[int, int]) -> "Writer":
     times = [pts for record in log.chunks for pts in record.pts]
     length = times[-1] - times[0]
     rate = ((len(times) - 1) / length).limit_denominator(1000) if length > 0 else Fraction(25)
-    return open_writer(output, rate=rate, size=size)
+    return open_writer(output, rate=rate, size=size, sound=sound_of(log.path.parent, length + 1 / rate))
+
+
+def sound_of(folder: Path, length: Fraction) -> "Sound | None":
+    """Of a recording, from its first chunk on; None if it has none."""
+    import av
+
+    from sana_streaming.io.lossless import starts
+    from sana_streaming.io.soundtrack import Soundtrack
+    from sana_streaming.stream.replay import SOUND, SOURCE
+
+    if not (folder / SOUND).exists():
+        return None
+    begin = starts(folder / SOURCE)
+    try:
+        return Soundtrack(folder / SOUND, begin, begin + length, cut=True)
+    except (OSError, av.error.FFmpegError) as error:
+        warnings.warn(f"{SOUND} cannot be read ({error.strerror}); the result has no sound", stacklevel=2)
+        return None

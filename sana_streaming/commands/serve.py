@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SHORTEST_TOKEN = 16  # characters
 BACKLOG = 128
-RATE = 30.0  # frames per second that are usual
 PATIENCE = 3  # seconds for connections to end when the server stops
+UNREAD = 60_000  # milliseconds after which a connection whose other side takes nothing is cut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from sana_streaming.server.app import Server, create_app
     from sana_streaming.server.hub import Hub, Limits
     from sana_streaming.server.metrics import EventLog
-    from sana_streaming.server.webrtc import ice_servers, suit_bitrate
+    from sana_streaming.server.webrtc import ice_servers
 
     listening = listen(args.host, args.port)
     with listening:
@@ -90,7 +90,6 @@ def run(args: argparse.Namespace) -> int:
         width, height = size_of(editor)
         tell(f"warming up at {width}x{height}")
         hub.warm(width, height)
-        suit_bitrate(width, height, RATE)
         server = Server(
             hub,
             Trust(token, tuple(args.origin)),
@@ -161,6 +160,8 @@ def listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux; connections have it from here
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD)
             listening.bind(address)
             listening.listen(BACKLOG)
         except OSError:

@@ -55,3 +55,13 @@ def read_lossless(path: Path) -> Iterator[np.ndarray]:
                 yield picture.to_ndarray(format="rgb24")
         except av.error.FFmpegError as error:
             warnings.warn(f"{path.name} cannot be read to its end ({error.strerror})", stacklevel=2)
+
+
+def starts(path: Path) -> Fraction:
+    """Seconds of the first picture of such a file."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return Fraction(stream.start_time or 0) * Fraction(stream.time_base or TICK)
+    except (OSError, av.error.FFmpegError) as error:
+        raise VideoError(f"cannot read {path.name}: {error.strerror}; it belongs to the recording") from error

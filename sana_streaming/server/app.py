@@ -15,12 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from . import whip
-from .feed import Listener, Live, background_done
+from .background import background_done
+from .feed import Listener, Live
 from .hub import Busy, Hub, UnknownSession, Worker
 from .metrics import Metrics
 from .protocol import ClientMessage, Close, Open, Queued, Record, schema
 from .recordings import Recordings
-from .trust import HEADERS, Trust, bearer
+from .trust import HEADERS, READABLE, Trust, bearer
 from .websocket import LATER, POLICY, Connection
 
 STATIC = Path(__file__).parent / "static"
@@ -52,6 +53,7 @@ class Server:
         self.hub, self.trust, self.log, self.clock = hub, trust, log, clock
         self.ice = ice or []
         self.metrics = Metrics()
+        hub.observe = self.metrics.observe
         self.pool = ThreadPoolExecutor(4, "media")
         self.lives: dict[str, Live] = {}
         self.recordings = Recordings(hub, recordings)
@@ -76,8 +78,9 @@ class Server:
         live = Live(self.hub, self.pool, self.metrics, clock=self.clock, ended=self._ended)
         live.listener = listener
         live.configure(message)
+        opening = asyncio.get_running_loop().run_in_executor(self.pool, self.hub.open, message, live.notify)
         try:
-            live.id = await self._in_pool(self.hub.open, message, live.notify)
+            live.id = await asyncio.shield(opening)
         except Busy as busy:
             live.id = busy.id
             if not queue:
@@ -87,25 +90,36 @@ class Server:
             listener.tell(Queued(position=busy.position))
         except BaseException:
             live.finish()
+            opening.add_done_callback(self._unwanted)
             raise
         if live.over:  # closed before anybody looked
             return live
         self.lives[live.id] = live
         self.metrics.sessions.set(len(self.lives))
-        self.log("opened", session=live.id[:8], prompt=message.prompt, fps=message.fps)
+        watch = whip.watch_name(live.id)
+        self.log("opened", session=live.id[:8], watch=watch, prompt=message.prompt, fps=message.fps)
         return live
+
+    def _unwanted(self, opening: asyncio.Future[str]) -> None:
+        """Who asked for a session left before it was open."""
+        failure = opening.exception()
+        if failure is None or isinstance(failure, Busy):
+            self.hub.close(opening.result() if failure is None else failure.id, "nobody waits for it")
 
     async def _resume(self, message: Open, listener: Listener) -> Live:
         live = self.lives.get(message.resume or "")
         if live is None or live.over:
             raise UnknownSession("there is no session of this id, or no longer")
         before, live.listener = live.listener, listener
+        opening = asyncio.get_running_loop().run_in_executor(self.pool, self.hub.open, message, live.notify)
         try:
-            await self._in_pool(self.hub.open, message, live.notify)
+            await asyncio.shield(opening)
         except Busy as busy:
             listener.tell(Queued(position=busy.position))
         except BaseException:
             live.listener = before
+            if before is None:  # nobody has it, as before
+                opening.add_done_callback(lambda _: self.hub.detach(live.id))
             raise
         live.configure(message)
         if before is not None:
@@ -122,6 +136,13 @@ class Server:
         if isinstance(message, Close):
             await self.recordings.stop(live)  # as long as there is somebody to be told where it is
         await self._in_pool(self.hub.command, live.id, message)
+
+    def leave(self, live: Live, holder: object) -> None:
+        """A connection is gone. After the last one the session stays for a while, for somebody to take it up."""
+        live.holders.discard(holder)
+        if not live.holders and not live.over:
+            self.hub.detach(live.id)
+            self.log("lost", session=live.id[:8])
 
     async def close(self, live: Live, reason: str) -> None:
         await self._in_pool(self.hub.close, live.id, reason)
@@ -247,7 +268,8 @@ class Guard:
         headers = Headers(scope=scope)
         reason = self._wrong(headers)
         if reason is None:
-            await self.app(scope, receive, self._with_headers(send))
+            shared = scope["path"].startswith(whip.PATHS)
+            await self.app(scope, receive, self._with_headers(send, headers.get("origin") if shared else None))
             return
         self.server.metrics.refused.labels("origin").inc()
         self.server.log("refused", reason=reason)
@@ -264,10 +286,13 @@ class Guard:
             return "pages of this origin may not connect"
         return None
 
-    def _with_headers(self, send: Send) -> Send:
+    def _with_headers(self, send: Send, origin: str | None) -> Send:
+        """origin: of a page that may read the answer, wherever it comes from."""
+        told = HEADERS | (READABLE | {"Access-Control-Allow-Origin": origin} if origin else {})
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
+                headers = [(key.lower().encode(), value.encode()) for key, value in told.items()]
                 message["headers"] = [*message.get("headers", []), *headers]
             await send(message)
 

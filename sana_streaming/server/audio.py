@@ -18,8 +18,11 @@ BLOCK = 960  # samples that are sent at once: 20 ms
 CHANNELS = 2
 SLACK = 0.015  # seconds that sound may be off before it jumps; a frame lasts 16 ms or more
 LEAST = 0.12  # seconds of delay; sound that is asked for sooner has not arrived
-HELD = 4  # packets of sound that aiortc's receiver holds back against jitter; of the picture it holds one frame
+HELD = 4  # packets of sound that aiortc's receiver holds back against jitter; of pictures none, see `jitter`
 LONGEST = 20.0  # seconds that are kept
+RECENT = 5.0  # seconds that who begins to listen hears of the past: frames of that time may still be on their way
+
+Ear = Callable[[np.ndarray, float], None]  # samples, int16 [N, 2], and when a picture taken with the last one arrived
 
 
 class DelayLine:
@@ -69,18 +72,22 @@ class DelayLine:
 
 
 class Sound:
-    """The sound of one session: one track in, any number out.
+    """The sound of one session: one track in, any number out, and ears that hear it as it comes.
 
-    delay: seconds that pictures take from arrival to display, now. period: seconds between two of the source."""
+    delay: seconds that pictures take from arrival to display, now."""
 
-    def __init__(
-        self,
-        delay: Callable[[], float],
-        clock: Callable[[], float] = time.monotonic,
-        period: Callable[[], float] = lambda: 0.0,
-    ):
-        self.delay, self.clock, self.period = delay, clock, period
+    def __init__(self, delay: Callable[[], float], clock: Callable[[], float] = time.monotonic):
+        self.delay, self.clock = delay, clock
         self._lines: set[DelayLine] = set()
+        self._ears: list[Ear] = []
+        self._recent: deque[tuple[np.ndarray, float]] = deque()
+
+    def listen(self, ear: Ear) -> Callable[[], None]:
+        """From now on, and what came lately at once; the result ends it. On the event loop."""
+        for samples, now in self._recent:
+            ear(samples, now)
+        self._ears.append(ear)
+        return lambda: self._ears.remove(ear) if ear in self._ears else None
 
     async def take(self, track: MediaStreamTrack) -> None:
         """Until the track ends."""
@@ -90,14 +97,22 @@ class Sound:
                 frame = await track.recv()
                 assert isinstance(frame, av.AudioFrame)
                 # When a picture that was taken together with the last sample arrived.
-                now = self.clock() - HELD * frame.samples / frame.sample_rate + self.period()
+                now = self.clock() - HELD * frame.samples / frame.sample_rate
                 frame.pts = None  # else a gap in the source's clock would be filled in by the resampler
                 for part in resampler.resample(frame):
                     samples = part.to_ndarray().reshape(-1, CHANNELS)
-                    for line in self._lines:
-                        line.push(samples, now)
+                    self._came(samples, now)
         except MediaStreamError:
             return
+
+    def _came(self, samples: np.ndarray, now: float) -> None:
+        self._recent.append((samples, now))
+        while self._recent[0][1] < now - RECENT:
+            self._recent.popleft()
+        for line in self._lines:
+            line.push(samples, now)
+        for ear in self._ears:
+            ear(samples, now)
 
     def track(self) -> "DelayedTrack":
         line = DelayLine()

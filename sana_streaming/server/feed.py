@@ -18,16 +18,18 @@ from typing import Protocol
 import numpy as np
 
 from .audio import Sound
+from .clocks import SourceClock
 from .hub import Hub, LiveFrame
 from .metrics import Metrics
-from .protocol import Closed, Open, Opened, ServerMessage, Stats, error
+from .protocol import Closed, Open, Opened, ServerMessage, Stats, Warn, error
 
 WAITING = 2  # pictures that wait to be decoded
+LOOK = 0.005  # seconds between two looks for a frame that is late
+PATIENCE = 1.5  # periods after which the last frame is shown again
 REMEMBERED = 1024  # source frames whose tag is kept until they come back
 SMOOTHING = 0.1
-JUMP = 2.0  # seconds that a source's clock may be off against ours before it is taken for another clock
-
-_background: set[asyncio.Task] = set()  # the loop itself holds tasks by weak references
+SEEN = 0.9  # share of the source's picture that has to be left when it was cut to the session's shape
+SHAPES = 8  # that are warned of
 
 Decoded = tuple[np.ndarray, int | None]  # RGB uint8 [H, W, 3], stamp
 
@@ -44,46 +46,11 @@ class Listener(Protocol):
         ...
 
 
-def in_background(work: Coroutine) -> asyncio.Task:
-    """Run to its end, whoever else ends."""
-    task = asyncio.ensure_future(work)
-    _background.add(task)
-    task.add_done_callback(_background.discard)
-    return task
-
-
-async def background_done(seconds: float) -> None:
-    """Until what runs there on this loop is done, at most so long."""
-    loop = asyncio.get_running_loop()
-    if tasks := [task for task in _background if task.get_loop() is loop]:
-        await asyncio.wait(tasks, timeout=seconds)
-
-
-class SourceClock:
-    """Turns the times of sources that come and go into one time line that only moves forward."""
-
-    def __init__(self) -> None:
-        self._offset = Fraction(0)
-        self._last: tuple[Fraction, float] | None = None  # the latest time given, and when
-
-    def __call__(self, pts: Fraction, now: float) -> Fraction:
-        if self._last is None:
-            self._offset = -pts
-        else:
-            last, then = self._last
-            step = pts + self._offset - last
-            passed = Fraction(max(0.001, now - then)).limit_denominator(1000)
-            if step <= 0 or abs(step - passed) > JUMP:
-                self._offset = last + passed - pts
-        self._last = (pts + self._offset, now)
-        return self._last[0]
-
-
 @dataclass(frozen=True)
 class Shown:
     """A frame for viewers."""
 
-    tick: int  # of the output clock, from 0
+    time: float  # seconds from when the feed began
     frame: LiveFrame
 
 
@@ -117,12 +84,20 @@ class View:
 
 
 class Feed:
-    """Pulls the edited frames of a session at its rate and shows each to all viewers."""
+    """Pulls the edited frames of a session and shows each to all viewers.
+
+    pull: the frame to show at a time, None before the first. due: when the next one is, None while none waits. seen: is
+    told of each that is shown, and when."""
 
     def __init__(
-        self, pull: Callable[[float], LiveFrame | None], fps: float, clock: Callable[[], float], seen: Callable
+        self,
+        pull: Callable[[float], LiveFrame | None],
+        due: Callable[[], float | None],
+        fps: float,
+        clock: Callable[[], float],
+        seen: Callable,
     ):
-        self.pull, self.fps, self.clock, self.seen = pull, fps, clock, seen
+        self.pull, self.due, self.fps, self.clock, self.seen = pull, due, fps, clock, seen
         self.views: set[View] = set()
 
     def view(self) -> View:
@@ -131,18 +106,19 @@ class Feed:
         return view
 
     async def run(self) -> None:
-        begin, tick = self.clock(), 0
+        """Each frame at the moment at which it is due, and the last one again while the next is late."""
+        begin = shown = self.clock()
         while True:
             now = self.clock()
-            tick = max(tick + 1, int((now - begin) * self.fps))  # ticks that were slept through are left out
-            await asyncio.sleep(max(0.0, begin + tick / self.fps - now))
-            now = self.clock()
             frame = self.pull(now)
-            if frame is None:
-                continue
-            self.seen(frame, now)
-            for view in tuple(self.views):
-                view.offer(Shown(tick, frame))
+            if frame is not None and not (frame.repeated and now - shown < PATIENCE / self.fps):
+                shown = now
+                self.seen(frame, now)
+                for view in tuple(self.views):
+                    view.offer(Shown(now - begin, frame))
+            due = self.due()
+            wait = 0.0 if due is None else due - self.clock()
+            await asyncio.sleep(min(wait, 1 / self.fps) if wait > 0 else LOOK)
 
 
 class Live:
@@ -165,7 +141,8 @@ class Live:
         self.source_height = 0  # of the picture, as the client draws its stamp below
         self.every = False  # frame is to be edited, and the client is made to wait
         self.listener: Listener | None = None
-        self.sound = Sound(self.lateness, clock, lambda: 1 / self.feed.fps if self.feed else 0.0)
+        self.holders: set[object] = set()  # connections that send to it or command it
+        self.sound = Sound(self.lateness, clock)
         self.feed: Feed | None = None
         self.tags: dict[int, object] = {}  # number of a source frame -> what its transport wants back with it
         self.ready = asyncio.Event()  # `opened`, or over
@@ -176,6 +153,7 @@ class Live:
         self._some, self._room = asyncio.Event(), asyncio.Event()
         self._source = SourceClock()
         self._number = 0
+        self._shapes: set[tuple[int, int]] = set()  # of the source's pictures
         self._after = 0.0  # seconds from when a frame is due to the tick that shows it, lately
 
     def configure(self, message: Open) -> None:
@@ -202,7 +180,13 @@ class Live:
         if isinstance(message, Opened):
             self.opened, self.id = message, message.id
             if self.feed is None:
-                self.feed = Feed(lambda now: self.hub.pull(self.id, now), message.fps, self.clock, self._seen)
+                self.feed = Feed(
+                    lambda now: self.hub.pull(self.id, now),
+                    lambda: self.hub.due(self.id),
+                    message.fps,
+                    self.clock,
+                    self._seen,
+                )
                 self.spawn(self.feed.run())
                 self.spawn(self._decode())
             self.ready.set()
@@ -215,10 +199,9 @@ class Live:
 
     def _seen(self, frame: LiveFrame, now: float) -> None:
         if frame.repeated:
-            self.metrics.deadline_misses.inc()
+            self.metrics.repeated.inc()
             return
         lateness = max(0.0, now - frame.captured)
-        self.metrics.latency.labels("glass").observe(lateness)
         assert self.feed is not None
         after = min(max(lateness - self.hub.delay(self.id), 0.0), 1 / self.feed.fps)
         self._after += SMOOTHING * (after - self._after)
@@ -226,6 +209,17 @@ class Live:
     def lateness(self) -> float:
         """Seconds from arrival to display, for sound to be as late."""
         return self.hub.delay(self.id) + self._after
+
+    def came(self, width: int, height: int) -> None:
+        """A picture of that size. Sources change it as they like: the session keeps its own, and its viewers see the
+        middle; who sends is told once if that is not nearly all. Any thread."""
+        if (width, height) in self._shapes or len(self._shapes) >= SHAPES:
+            return
+        self._shapes.add((width, height))
+        shape, wanted = width / height, self.size[0] / self.size[1]
+        if (seen := min(shape, wanted) / max(shape, wanted)) < SEEN:
+            line = f"the source is {width}x{height}: its middle, {seen:.0%} of it, is edited at "
+            self.notify(Warn(message=f"{line}{self.size[0]}x{self.size[1]}"))
 
     def offer(self, decode: Callable[[], Decoded], pts: Fraction, tag: object = None) -> None:
         """A picture came. `decode` runs in the pool; the oldest that waits gives way."""

@@ -6,11 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from sana_streaming.stream.governor import Governor, Level, Shedder
@@ -19,6 +17,7 @@ from sana_streaming.stream.pacer import Pacer
 from sana_streaming.stream.prompt_policy import Receipt
 
 from . import lifecycle
+from .frame import LiveFrame
 from .protocol import Command, Open, ServerMessage, State, StateTold, Stats
 
 if TYPE_CHECKING:
@@ -32,15 +31,12 @@ STALE_SECONDS = 3.0  # after which a stream that sends nothing counts as no load
 
 
 @dataclass(frozen=True)
-class LiveFrame:
-    """A frame on its way, in or out."""
+class Pass:
+    """Seconds of the model's work on a chunk."""
 
-    rgb: np.ndarray  # uint8 [H, W, 3]
-    pts: Fraction  # seconds of the source's own clock
-    captured: float  # seconds by the server's clock at arrival
-    number: int  # of the source frame
-    repeated: bool = False  # out only: the last frame shown again
-    stamp: int | None = None  # 16 bits that the page drew into the frame, carried through
+    seconds: float  # of all that shared the pass
+    share: float  # of this stream
+    least: float  # of this stream, if all that fit had been ready: they are, when there is more to do
 
 
 class Hosted:
@@ -78,7 +74,7 @@ class Hosted:
         self.drained: float | None = None
         self.taps: tuple[Tap, ...] = ()
         self.arrivals: deque[float] = deque(maxlen=RECENT_CHUNKS * 2)
-        self.work: deque[tuple[float, float]] = deque(maxlen=RECENT_CHUNKS)  # seconds of work and of video of chunks
+        self.work: deque[tuple[Pass, float]] = deque(maxlen=RECENT_CHUNKS)  # and seconds of video
         self.worked = now  # when the last chunk was ready
         self.latencies: deque[float] = deque(maxlen=RECENT_FRAMES)
         self.frames_in = 0
@@ -93,11 +89,32 @@ class Hosted:
         seen = (len(a) - 1) / (a[-1] - a[0]) if len(a) == a.maxlen and a[-1] > a[0] else self.asked
         return min(seen, self.asked)
 
+    @property
+    def demand(self) -> float:
+        """Units of work per second at full quality, for `Admission`."""
+        return self.asked * self.shedder.levels[0].cost
+
+    @property
+    def at_work(self) -> bool:
+        """Whether its chunks are edited when they are there."""
+        rests = self.bypass and self.state != "draining"
+        return not self.position and not rests and lifecycle.edits(self.state) and self.drained is None
+
+    @property
+    def due(self) -> float | None:
+        """When the chunk that is there must be ready: before the next one of the same stream is gathered. None: there
+        is nothing to edit. What is left of a stream that ends is a chunk, too."""
+        if not self.at_work:
+            return None
+        since = self.governor.ready_since
+        since = self.worked if since is None and self.state == "draining" else since
+        return None if since is None else since + self.governor.chunk / self.rate
+
     def load(self, now: float) -> float:
-        """Seconds of work per second of video."""
+        """Seconds of work per second of video, at the least."""
         if not self.work or now - self.worked > max(STALE_SECONDS, 3 * self.work[-1][1]):
             return 0.0
-        return median(seconds / video for seconds, video in list(self.work)[-LOAD_CHUNKS:])
+        return median(took.least / video for took, video in list(self.work)[-LOAD_CHUNKS:])
 
     def tell(self, message: ServerMessage) -> None:
         for tap in self.taps:
@@ -134,13 +151,13 @@ class Hosted:
         passed = max(1e-3, now - self.told_at)
         frames_in, shown = self.frames_in - self.told_in, self.pacer.shown - self.told_shown
         self.told_at, self.told_in, self.told_shown = now, self.frames_in, self.pacer.shown
-        work = sum(seconds for seconds, _ in self.work)
+        work = sum(took.share for took, _ in self.work)
         return Stats(
             fps_in=round(frames_in / passed, 2),
             fps_out=round(shown / passed, 2),
             latency_ms=_ms(self.latencies, 50),
             latency_p95_ms=_ms(self.latencies, 95),
-            chunk_p95_ms=_ms((seconds for seconds, _ in self.work), 95),
+            chunk_p95_ms=_ms((took.seconds for took, _ in self.work), 95),
             real_time_factor=round(sum(video for _, video in self.work) / work, 3) if work > 0 else None,
             dropped=self.governor.dropped + self.pacer.lost,
             repeated=self.pacer.repeated,

@@ -1,6 +1,7 @@
 """What can be watched while it runs: numbers for Prometheus, and a line for each event."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from .protocol import Stats
 
 PREFIX = "sana_streaming_"
-SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.2, 2.0, 5.0, 10.0)
+SECONDS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 5.0)
 
 
 class Metrics:
@@ -30,24 +31,30 @@ class Metrics:
         self.memory = self._gauge("memory_bytes", "Memory in use, as sessions tell it.")
         self.level = self._gauge("quality_level", "How far quality is lowered, at most, to keep up; 0: not at all.")
         self.dropped = self._counter("dropped_frames", "Source frames that were not edited.")
-        self.repeated = self._counter("repeated_frames", "Frames that were shown once more.")
-        self.deadline_misses = self._counter("deadline_misses", "Ticks of an output clock without a new frame.")
+        self.repeated = self._counter("repeated_frames", "Ticks of an output clock that showed the last frame again.")
+        self.deadline_misses = self._counter("deadline_misses", "Those of them at which a frame was due, but late.")
         self.broken = self._counter("broken_frames", "Source frames that could not be decoded.")
         self.refused = self._counter("refused", "Requests that were refused.", ("reason",))
         self.latency = Histogram(
             PREFIX + "latency_seconds",
-            "receive: arrival to decoded; glass: arrival to shown; encode: to JPEG.",
+            "Of an edited frame: fill (arrival until its chunk is complete), queue (until the model begins), edit (its "
+            "chunk in the model), clock (until it is shown), total (their sum). Of any: receive (arrival until it is "
+            "scaled), encode (as JPEG).",
             ("stage",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self._latest: dict[str, Stats] = {}
 
+    def observe(self, stage: str, seconds: float) -> None:
+        """What a frame took. Any thread."""
+        self.latency.labels(stage).observe(seconds)
+
     def stats(self, id: str, stats: Stats) -> None:  # noqa: A002
         """What a session tells of itself about once a second."""
         before = self._latest.get(id)
         self.dropped.inc(max(0, stats.dropped - (before.dropped if before else 0)))
-        self.repeated.inc(max(0, stats.repeated - (before.repeated if before else 0)))
+        self.deadline_misses.inc(max(0, stats.repeated - (before.repeated if before else 0)))
         self._latest[id] = stats
         self._sum_up()
 
@@ -62,9 +69,10 @@ class Metrics:
         told = self._latest.values()
         self.queue.set(sum(stats.queue for stats in told))
         self.level.set(max((stats.level for stats in told), default=0))
-        self.memory.set(2**20 * max((stats.memory_mb or 0 for stats in told), default=0))
+        memory = [2**20 * stats.memory_mb for stats in told if stats.memory_mb is not None]
+        self.memory.set(max(memory, default=math.nan))
         factors = [stats.real_time_factor for stats in told if stats.real_time_factor is not None]
-        self.factor.set(min(factors, default=0))
+        self.factor.set(min(factors, default=math.nan))  # not 0: nobody falls behind where nothing is edited
 
     def _gauge(self, name: str, about: str) -> Gauge:
         return Gauge(PREFIX + name, about, registry=self.registry)

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 LONGEST_PROMPT = 4000  # characters; a server may take fewer, see `opened`
 LARGEST_SIDE = 8192
 LONGEST_SDP = 200_000
+LONGEST_LINE = 400  # characters of what a person is told
 
 Prompt: TypeAlias = Annotated[str, Field(max_length=LONGEST_PROMPT)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**64)]
+Side: TypeAlias = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 PromptPolicy: TypeAlias = Literal["keep", "recache", "reset"]
 State: TypeAlias = Literal["idle", "warming", "running", "paused", "draining", "closed"]
 
@@ -33,6 +35,17 @@ class Command(Message):
     n: int | None = Field(default=None, ge=0, lt=2**53, description="the client's number, returned in receipts")
 
 
+class Switch(Command):
+    on: bool
+
+
+class Receipt(Message):
+    """Which command it answers."""
+
+    n: int | None = None
+    command: str
+
+
 # From the client
 
 
@@ -41,8 +54,8 @@ class Open(Command):
 
     type: Literal["open"] = "open"
     prompt: Prompt
-    width: int = Field(ge=1, le=LARGEST_SIDE, description="of the source's frames")
-    height: int = Field(ge=1, le=LARGEST_SIDE)
+    width: Side = Field(description="of the source's frames")
+    height: Side
     fps: float = Field(ge=1, le=240)
     seed: Seed = 0
     steps: int | None = Field(default=None, ge=1, le=100)
@@ -93,23 +106,20 @@ class Anchor(Command):
     type: Literal["anchor"] = "anchor"
 
 
-class Bypass(Command):
+class Bypass(Switch):
     """The source passes through, as late as the edited picture would be."""
 
     type: Literal["bypass"] = "bypass"
-    on: bool
 
 
-class Panic(Command):
+class Panic(Switch):
     """Black at once."""
 
     type: Literal["panic"] = "panic"
-    on: bool
 
 
-class Record(Command):
+class Record(Switch):
     type: Literal["record"] = "record"
-    on: bool
 
 
 class Close(Command):
@@ -175,18 +185,14 @@ class StateTold(Message):
     recording: bool = False
 
 
-class Accepted(Message):
+class Accepted(Receipt):
     type: Literal["accepted"] = "accepted"
-    n: int | None = None
-    command: str
 
 
-class Applied(Message):
+class Applied(Receipt):
     """The command holds from this chunk on, which begins with this frame of the source."""
 
     type: Literal["applied"] = "applied"
-    n: int | None = None
-    command: str
     chunk: int
     frame: int
 
@@ -309,6 +315,7 @@ def schema() -> dict[str, Any]:
 
 
 def error(code: str, message: object, n: int | None = None) -> ErrorTold:
-    """One line, whatever is told."""
+    """One line, whatever is told: it may name what a client sent."""
     assert code in ERRORS
-    return ErrorTold(code=code, message=" ".join(str(message).split()) or ERRORS[code], n=n)
+    line = " ".join(str(message).split()) or ERRORS[code]
+    return ErrorTold(code=code, message=line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ...", n=n)

@@ -3,7 +3,8 @@
     monday/session.jsonl   all that decides the edited frames, see `stream.log`
     monday/source.mkv      the frames that were edited, lossless, so that `stream.replay` is exact; source-1.mkv and so
                            on after a change of size
-    monday/edited.mp4      what was shown, H.264
+    monday/edited.mp4      what was shown, H.264, and the sound that belongs to it
+    monday/sound.mka       that sound, lossless, if the source had any
     monday/start.pt        what the stream remembered, if it had begun before the recording
 
 The folder is called monday.part until it is complete. The show never waits for the disk: a recording that cannot keep
@@ -23,12 +24,8 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from sana_streaming.io.frame import Color
-from sana_streaming.io.lossless import LosslessWriter
-from sana_streaming.io.picture import to_yuv
 from sana_streaming.stream import snapshot
 from sana_streaming.stream.log import (
     ChunkRecord,
@@ -40,17 +37,13 @@ from sana_streaming.stream.log import (
     event_line,
     header_line,
 )
-from sana_streaming.stream.replay import LOG, START, real, source_name
+from sana_streaming.stream.replay import LOG, START, real
 
-EDITED = "edited.mp4"
+from .recording_files import Files
+
 WAITING = 512 * 2**20  # bytes that may wait for the disk
 RESERVE = 64 * 2**20  # bytes that stay free on the disk: files need some to be closed
 SECRET = {"token", "resume", "id", "sdp", "candidate"}  # keys of messages that are nobody's business
-# Whole after every fragment, so that it plays even when the power went.
-FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-ENCODER = {"crf": "18", "preset": "veryfast", "bf": "0"}
-TICK = Fraction(1, 90_000)
-COLOR = Color()
 
 
 @dataclass(frozen=True)
@@ -84,15 +77,15 @@ class Recorder:
     ):
         self.folder = Path(folder).absolute()
         self._part = self.folder.with_name(f"{self.folder.name}.part")
-        if self.folder.exists():
-            raise ValueError(f"cannot record to {self.folder.name}: it is there already")
         try:
+            if self.folder.exists():
+                raise ValueError(f"cannot record to {self.folder.name}: it is there already")
             self._part.mkdir(parents=True)
             self._log = (self._part / LOG).open("w", encoding="utf-8")
         except OSError as error:
             raise ValueError(f"cannot record to {self.folder.name}: {error.strerror}") from error
         self._header, self._rate, self._warn, self._limit, self._free = header, rate, warn, waiting, free
-        self._files = _Files(self._part, rate)
+        self._files = Files(self._part, rate)
         self._jobs: deque[tuple[Callable[[], None], int]] = deque()
         self._bytes = 0  # of what waits
         self._changed = threading.Condition()
@@ -108,6 +101,7 @@ class Recorder:
 
     def source(self, frame: SourceFrame) -> None:
         """Shown as it is while the model is bypassed; else it is recorded with its chunk."""
+        self._files.sound.clocks.frame(frame.pts, frame.captured)
         if self._passing and not self._black:
             rgb, pts = frame.rgb, frame.pts
             self._put(lambda: self._files.show(rgb, pts), rgb.nbytes)
@@ -118,6 +112,10 @@ class Recorder:
         record = replace(record, before=None)  # else what waits would keep the memory of every chunk alive
         self._seen += 1
         self._put(lambda: self._write(frames, edited, record, past, black), frames.nbytes + edited.nbytes)
+
+    def sound(self, samples: np.ndarray, now: float) -> None:
+        """int16 [N, 2] at 48 kHz, of which the last one was taken together with a frame that was captured at `now`."""
+        self._put(lambda: self._files.hear(samples, now), samples.nbytes)
 
     def event(self, message: Any) -> None:
         """A message of the protocol: a model of pydantic or a mapping."""
@@ -219,65 +217,3 @@ class Recorder:
         except OSError as error:
             folder, self._trouble = self._part, self._trouble or f"{error.strerror}"
         return Recording(folder, tuple(sorted(folder.iterdir())), self._chunks, self._frames, self._trouble)
-
-
-class _Files:
-    """The pictures of a recording."""
-
-    def __init__(self, folder: Path, rate: Fraction):
-        self._folder, self._rate = folder, rate
-        self._begin: Fraction | None = None  # pts at which the recording begins
-        self._part, self._size = -1, (0, 0)
-        self._source: LosslessWriter | None = None
-        self._edited: Any = None
-        self._stream: Any = None
-        self._shape = (0, 0)  # width and height of what is shown
-        self._scaler = VideoReformatter()
-        self._shown = -1  # pts of the last one shown, in ticks
-
-    def keep(self, frames: np.ndarray, record: ChunkRecord) -> None:
-        """The source of a chunk."""
-        if record.size != self._size or self._source is None:
-            if self._source is not None:
-                self._source.close()
-            self._part, self._size = self._part + 1, record.size
-            self._source = LosslessWriter(self._folder / source_name(self._part), self._size, self._rate)
-        for rgb, pts in zip(frames, record.pts, strict=True):
-            self._source.write(rgb, self._seconds(pts))
-
-    def show(self, rgb: np.ndarray, pts: Fraction) -> None:
-        """A frame of what the viewer saw. All have the size of the first; what is too late is left out."""
-        if self._stream is None:
-            self._open(rgb.shape[1], rgb.shape[0])
-        tick = round(self._seconds(pts) / TICK)
-        if tick <= self._shown:
-            return
-        self._shown = tick
-        picture = to_yuv(rgb, self._shape, COLOR, self._scaler)
-        picture.pts, picture.time_base = tick, TICK
-        self._edited.mux(self._stream.encode(picture))
-
-    def close(self) -> None:
-        with suppress(OSError, av.error.FFmpegError):
-            if self._source is not None:
-                self._source.close()
-        with suppress(OSError, av.error.FFmpegError):
-            if self._stream is not None:
-                self._edited.mux(self._stream.encode(None))
-        with suppress(OSError, av.error.FFmpegError):
-            if self._edited is not None:
-                self._edited.close()
-
-    def _open(self, width: int, height: int) -> None:
-        self._edited = av.open(str(self._folder / EDITED), "w", format="mp4", options=FRAGMENTS)
-        self._stream = self._edited.add_stream("libx264", rate=self._rate, options=ENCODER)
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt, self._shape = "yuv420p", (width, height)
-        context = self._stream.codec_context
-        context.time_base, context.gop_size = TICK, max(1, round(2 * self._rate))
-        context.colorspace, context.color_primaries, context.color_trc = COLOR.matrix, COLOR.primaries, COLOR.transfer
-        context.color_range, context.thread_count = 1, 1 if width * height < 300_000 else 4
-
-    def _seconds(self, pts: Fraction) -> Fraction:
-        self._begin = pts if self._begin is None else self._begin
-        return max(Fraction(0), pts - self._begin)

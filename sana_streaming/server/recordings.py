@@ -1,15 +1,16 @@
 """Recordings that clients ask for: begun and ended by their commands, and handed out under names nobody can guess."""
 
-import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from sana_streaming.stream.log import header_of
 
-from .feed import Live, in_background
+from .background import in_background
+from .feed import Live
 from .hub import Hub
 from .protocol import Accepted, Record, Recorded, Warn, error
 from .recorder import Recorder, Recording
@@ -23,9 +24,10 @@ class Recordings:
     def __init__(self, hub: Hub, folder: Path | None):
         self.hub, self.folder = hub, folder
         self.files: dict[str, Path] = {}  # by the path that a client fetches them by
-        self._running: dict[str, Recorder] = {}  # by session
+        self._running: dict[str, tuple[Recorder, Callable[[], None]]] = {}  # by session: and what unties it
 
     async def command(self, live: Live, message: Record) -> None:
+        code = "state"
         if self.folder is None:
             trouble = "this server makes no recordings: it is started with --recordings FOLDER for that"
         elif message.on == (live.id in self._running):
@@ -33,19 +35,20 @@ class Recordings:
         else:
             try:
                 await (self._start(live, self.folder) if message.on else self.stop(live))
-            except ValueError as failure:
-                trouble = str(failure)
-            else:
                 self._tell(live, Accepted(n=message.n, command=message.type))
                 return
-        self._tell(live, error("state", trouble, message.n))
+            except ValueError as failure:
+                trouble = str(failure)
+            except OSError as failure:  # its text names a path, which is nobody's business
+                code, trouble = "internal", f"cannot record: {failure.strerror or type(failure).__name__}"
+        self._tell(live, error(code, trouble, message.n))
 
     async def stop(self, live: Live) -> None:
         """Write what waits, and tell where it is. Nothing happens if none is running."""
-        recorder = self._running.pop(live.id, None)
-        if recorder is None:
+        if live.id not in self._running:
             return
-        self.hub.untap(live.id, recorder)
+        recorder, untie = self._running.pop(live.id)
+        untie()
         recording: Recording = await live.loop.run_in_executor(None, recorder.close)
         self._tell(live, Recorded(files=tuple(self._offered(recording))))
 
@@ -62,10 +65,21 @@ class Recordings:
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             return Recorder(folder / name, header_of(self.hub.editor), rate=rate, warn=warn)
 
-        recorder = await asyncio.get_running_loop().run_in_executor(None, begin)
-        self._running[live.id] = recorder
-        live.on_finish(lambda: in_background(self.stop(live)))
-        self.hub.taps(live.id, recorder)
+        recorder = await live.loop.run_in_executor(None, begin)
+        try:
+            self.hub.taps(live.id, recorder)
+        except ValueError:  # the session ended meanwhile
+            await live.loop.run_in_executor(None, recorder.close)
+            raise
+        deafen = live.sound.listen(recorder.sound)
+        forget = live.on_finish(lambda: in_background(self.stop(live)))
+
+        def untie() -> None:
+            self.hub.untap(live.id, recorder)
+            deafen()
+            forget()
+
+        self._running[live.id] = recorder, untie
 
     def _offered(self, recording: Recording) -> list[str]:
         key = secrets.token_urlsafe(16)

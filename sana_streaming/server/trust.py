@@ -33,6 +33,11 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+READABLE = {  # what a page of another origin that is admitted may see of an answer
+    "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, Retry-After",
+    "Vary": "Origin",
+}
+
 
 def is_loopback(host: str) -> bool:
     """Whether a server that listens there can be reached from this machine alone."""

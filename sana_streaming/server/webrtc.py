@@ -2,39 +2,27 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import av
 import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
-from aiortc.codecs import h264, vpx
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
 from . import stamp
-from .feed import Decoded, Live, Shown, View, in_background
+from .background import in_background
+from .bitrate import Bitrate, suit
+from .feed import Decoded, Live, Shown, View
+from .jitter import hurry
 
+PATIENCE = 20.0  # seconds for a connection to come about
 CLOCK = 90_000  # ticks a second of video in RTP
-BITS = (0.04, 0.16, 0.6)  # per pixel and frame: the least, at the beginning, the most
-FLOOR = (150_000, 500_000, 1_500_000)  # bits per second: likewise, however small the picture is
+LARGER = 4  # times the session's picture: what a frame may be scaled to before it is cut
 MEDIA_LINES = 8  # of a description
-
-
-def suit_bitrate(width: int, height: int, fps: float) -> tuple[int, int, int]:
-    """Let the encoders of this process spend what pictures of this size need: the least, at the beginning, the most, in
-    bits per second. The caps of aiortc suit small pictures and are set for all connections at once, so that they only
-    ever rise; the receiver's estimate of the line decides in between."""
-    pixels = width * height * fps
-    suited = tuple(round(max(floor, bits * pixels)) for floor, bits in zip(FLOOR, BITS, strict=True))
-    modules: tuple[Any, ...] = (h264, vpx)
-    for module in modules:
-        module.DEFAULT_BITRATE = max(module.DEFAULT_BITRATE, suited[1])
-        module.MAX_BITRATE = max(module.MAX_BITRATE, suited[2])
-        module.MIN_BITRATE = min(module.MIN_BITRATE, suited[0])
-    return suited[0], suited[1], suited[2]
 
 
 def ice_servers(stun: Sequence[str] = (), turn: Sequence[str] = (), user: str = "", password: str = "") -> list[dict]:
@@ -45,7 +33,7 @@ def ice_servers(stun: Sequence[str] = (), turn: Sequence[str] = (), user: str = 
 class Peer:
     """One connection: that of a client who sends, who watches, or both.
 
-    lost: called once if the connection fails or the other side closes it."""
+    lost: called once if the connection fails, does not come about, or is closed by the other side."""
 
     def __init__(
         self,
@@ -81,6 +69,7 @@ class Peer:
         except Exception as error:  # aiortc meets malformed descriptions with exceptions of every kind
             await self.close()
             raise ValueError(f"the WebRTC description was not understood: {error or type(error).__name__}") from error
+        self._tasks.append(asyncio.ensure_future(self._wait()))
         return self.pc.localDescription.sdp
 
     async def add_candidate(self, line: str | None, mid: str | None, index: int | None) -> None:
@@ -90,12 +79,13 @@ class Peer:
             return
         try:
             candidate = candidate_from_sdp(line.removeprefix("a=").removeprefix("candidate:"))
-            candidate.sdpMid, candidate.sdpMLineIndex = mid, index
-            if mid is None and index is None:
-                candidate.sdpMLineIndex = 0
-            await self.pc.addIceCandidate(candidate)
-        except Exception as error:
+        except (ValueError, AssertionError) as error:
             raise ValueError("the WebRTC candidate was not understood") from error
+        candidate.sdpMid, candidate.sdpMLineIndex = mid, index
+        if mid is None and index is None:
+            candidate.sdpMLineIndex = 0
+        with suppress(ValueError, OSError):  # one of no use, such as a name that leads nowhere, does no harm
+            await self.pc.addIceCandidate(candidate)
 
     async def close(self) -> None:
         if self.closed:
@@ -114,7 +104,10 @@ class Peer:
         wanted = {mid for mid, direction in lines if direction in ("recvonly", "sendrecv")}
         for transceiver in self.pc.getTransceivers():
             if transceiver.kind in tracks and transceiver.mid in wanted:
-                transceiver.sender.replaceTrack(tracks.pop(transceiver.kind)())
+                track = tracks.pop(transceiver.kind)()
+                transceiver.sender.replaceTrack(track)
+                if isinstance(track, EditedTrack):
+                    suit(transceiver.sender, transceiver._codecs[0], Bitrate.of(*track.size, track.fps))
                 transceiver.direction = "sendrecv" if self.receives else "sendonly"
 
     def _video(self) -> "EditedTrack":
@@ -125,6 +118,9 @@ class Peer:
 
     def _take(self, track: MediaStreamTrack) -> None:
         if self.receives:
+            for receiver in self.pc.getReceivers():
+                if receiver.track is track and track.kind == "video":
+                    hurry(receiver)
             take = self._take_video if track.kind == "video" else self.live.sound.take
             self._tasks.append(asyncio.ensure_future(take(track)))
 
@@ -136,13 +132,25 @@ class Peer:
                 assert isinstance(frame, av.VideoFrame)
                 assert frame.pts is not None
                 assert frame.time_base is not None
+                if not live.stamped:
+                    live.came(frame.width, frame.height)
                 pts = frame.pts * Fraction(frame.time_base.numerator, frame.time_base.denominator)
                 live.offer(partial(fit, frame, live.size, live.source_height * live.stamped), pts)
         except MediaStreamError:
             return
 
+    async def _wait(self) -> None:
+        """For who asked for a connection and then does not come; the library would wait for minutes."""
+        await asyncio.sleep(PATIENCE)
+        if self.pc.connectionState != "connected":
+            self._lose()
+
     def _changed(self) -> None:
-        if self.pc.connectionState in ("failed", "closed") and not self.closed:
+        if self.pc.connectionState in ("failed", "closed"):
+            self._lose()
+
+    def _lose(self) -> None:
+        if not self.closed:
             in_background(self.close())
             self.lost(self)
 
@@ -154,28 +162,33 @@ class EditedTrack(MediaStreamTrack):
 
     def __init__(self, live: Live, view: View, stamped: bool):
         super().__init__()
-        self.live, self.view, self.stamped = live, view, stamped
+        assert live.feed is not None
+        self.live, self.view, self.stamped, self.fps = live, view, stamped, live.feed.fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        width, height = self.live.size
+        return width, height + stamp.ROWS * self.stamped
 
     async def recv(self) -> av.VideoFrame:
         shown = await self.view.next() if self.readyState == "live" else None
         if shown is None:
             self.stop()
             raise MediaStreamError
-        assert self.live.feed is not None
-        fps = self.live.feed.fps
-        return await self.live.loop.run_in_executor(self.live.pool, to_video, shown, fps, self.stamped)
+        return await self.live.loop.run_in_executor(self.live.pool, to_video, shown, self.stamped)
 
     def stop(self) -> None:
         self.view.close()
         super().stop()
 
 
-def to_video(shown: Shown, fps: float, stamped: bool) -> av.VideoFrame:
+def to_video(shown: Shown, stamped: bool) -> av.VideoFrame:
     """For the encoder, which takes even sizes."""
     height, width, _ = shown.frame.rgb.shape
     rgb = np.ascontiguousarray(shown.frame.rgb[: height & ~1, : width & ~1])
     frame = av.VideoFrame.from_ndarray(stamp.draw(rgb, shown.frame.stamp) if stamped else rgb, format="rgb24")
-    frame.pts, frame.time_base = round(shown.tick / fps * CLOCK), Fraction(1, CLOCK)
+    frame.pts, frame.time_base = round(shown.time * CLOCK), Fraction(1, CLOCK)
     return frame
 
 
@@ -189,9 +202,22 @@ def fit(frame: av.VideoFrame, size: tuple[int, int], stamped_height: int = 0) ->
         picture, value = stamp.cut(rgb, height)
         return np.ascontiguousarray(picture), value
     scale = max(width / frame.width, height / frame.height)
-    rgb = _scaled(frame, max(width, round(frame.width * scale)), max(height, round(frame.height * scale)))
-    top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
-    return np.ascontiguousarray(rgb[top : top + height, left : left + width]), None
+    scaled = max(width, round(frame.width * scale)), max(height, round(frame.height * scale))
+    if scaled[0] * scaled[1] > LARGER * width * height:  # a strip would become as large as its sender likes
+        left, top, right, bottom = middle((frame.width, frame.height), size)
+        strip = np.ascontiguousarray(frame.to_ndarray(format="rgb24")[top:bottom, left:right], np.uint8)
+        return _scaled(av.VideoFrame.from_ndarray(strip, format="rgb24"), width, height), None
+    rgb = _scaled(frame, *scaled)
+    left, top, right, bottom = middle(scaled, size)
+    return np.ascontiguousarray(rgb[top:bottom, left:right]), None
+
+
+def middle(of: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the largest part of that shape, in a picture of width and height `of`."""
+    scale = min(of[0] / shape[0], of[1] / shape[1])
+    width, height = max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+    left, top = (of[0] - width) // 2, (of[1] - height) // 2
+    return left, top, left + width, top + height
 
 
 def _scaled(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:

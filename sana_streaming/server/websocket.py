@@ -14,6 +14,7 @@ import io
 import math
 import struct
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
@@ -24,11 +25,12 @@ from PIL import Image
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from . import stamp
-from .feed import Decoded, Live, Shown, View, in_background
+from .background import in_background
+from .feed import Decoded, Live, Shown, View
 from .hub import QueueFull, UnknownSession
 from .protocol import Answer, Candidate, ClientMessage, Closed, Offer, Open, ServerMessage, dump, error, parse
 from .trust import LARGEST_FRAME, LARGEST_MESSAGE, Bucket
-from .webrtc import Peer
+from .webrtc import Peer, middle
 
 if TYPE_CHECKING:
     from .app import Server
@@ -95,12 +97,10 @@ class Connection:
             self.view.close()
         if self.peer is not None:
             in_background(self.peer.close())
-        live = self.live
-        if live is not None and live.listener is self:
-            live.listener = None
-            if not live.over:
-                self.server.hub.detach(live.id)
-                self.server.log("lost", session=live.id[:8])
+        if self.live is not None:
+            if self.live.listener is self:
+                self.live.listener = None
+            self.server.leave(self.live, self)
 
     async def _read(self) -> None:
         with suppress(*GONE):
@@ -135,6 +135,7 @@ class Connection:
             return False
         try:
             self.live = await self.server.open(message, self)
+            self.live.holders.add(self)
             return True
         except (ValueError, MemoryError) as wrong:
             code = next((code for kind, code in CODES.items() if isinstance(wrong, kind)), "invalid")
@@ -225,7 +226,8 @@ class Connection:
             self._tasks.append(asyncio.ensure_future(self._send_pictures(live, self.view)))
         size, height = live.size, live.source_height * live.stamped
         pts = Fraction(round(captured * 1000), 1_000_000)
-        await live.put(partial(from_jpeg, data[HEADER.size :], size, height), pts, (number, captured))
+        decode = partial(from_jpeg, data[HEADER.size :], size, height, live.came)
+        await live.put(decode, pts, (number, captured))
 
     async def _send_messages(self) -> None:
         with suppress(*GONE):
@@ -234,7 +236,8 @@ class Connection:
                 self._some.clear()
                 while self._outbox:
                     await self._send(dump(self._outbox.popleft()))
-            await self.socket.close(*self._ending)
+            async with asyncio.timeout(PATIENCE):
+                await self.socket.close(*self._ending)
 
     async def _send_pictures(self, live: Live, view: View) -> None:
         with suppress(*GONE):
@@ -270,26 +273,27 @@ def to_jpeg(shown: Shown, stamped: bool) -> bytes:
     return buffer.getvalue()
 
 
-def from_jpeg(data: bytes, size: tuple[int, int], stamped_height: int = 0) -> Decoded:
-    """As `webrtc.fit`. ValueError for what is no JPEG, or far larger than what is edited."""
+def from_jpeg(
+    data: bytes,
+    size: tuple[int, int],
+    stamped_height: int = 0,
+    came: Callable[[int, int], None] = lambda width, height: None,
+) -> Decoded:
+    """As `webrtc.fit`. ValueError for what is no JPEG, or far larger than what is edited. came: told the size of a
+    picture without a stamp."""
     width, height = size
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             if picture.width * picture.height > 4096 * 4096:
                 raise ValueError(f"a picture of {picture.width}x{picture.height} is too large")
+            if not stamped_height:
+                came(*picture.size)
             picture.draft("RGB", (width, height))  # decodes at a fraction of the size where that is enough
             rgb = picture.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as wrong:
         raise ValueError(f"a picture is no JPEG: {wrong}") from wrong
     if stamped_height:
         rows = height + max(1, round(height * stamp.ROWS / stamped_height))
-        pixels, value = stamp.cut(np.asarray(_resized(rgb, width, rows)), height)
+        pixels, value = stamp.cut(np.asarray(rgb.resize((width, rows), Image.Resampling.BILINEAR)), height)
         return np.ascontiguousarray(pixels), value
-    scale = max(width / rgb.width, height / rgb.height)
-    rgb = _resized(rgb, max(width, round(rgb.width * scale)), max(height, round(rgb.height * scale)))
-    top, left = (rgb.height - height) // 2, (rgb.width - width) // 2
-    return np.asarray(rgb.crop((left, top, left + width, top + height))), None
-
-
-def _resized(picture: Image.Image, width: int, height: int) -> Image.Image:
-    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(rgb.resize(size, Image.Resampling.BILINEAR, box=middle(rgb.size, size))), None

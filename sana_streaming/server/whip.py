@@ -5,17 +5,20 @@
     PATCH  /whip/ID, /whep/NAME/VIEWER                               more candidates (trickle)
     DELETE /whip/ID, /whep/NAME/VIEWER                               the end
 
+The id also takes the session up on the control connection, with `resume`, to command it while the source goes on.
 NAME is what `watch_name` makes of a session's id, or the id itself. The id is for those who may command the session;
 the name, which the answer to WHIP links to and the log tells, is for those who only watch.
 
-Each needs the server's token as `Authorization: Bearer TOKEN`, if it has one. ICE restarts are not offered: a client
-that loses its connection begins a new one.
+Each needs the server's token as `Authorization: Bearer TOKEN`, if it has one. A PATCH carries the ETag of the answer as
+If-Match; "*" is taken too, since players send it. ICE restarts are not offered: a client that loses its connection
+begins a new one. Pages of origins that the server admits may do all this as well.
 """
 
 import base64
 import hashlib
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,18 +28,21 @@ from pydantic import ValidationError
 from .feed import Live
 from .hub import Busy
 from .protocol import Closed, ErrorTold, Open, ServerMessage, Warn
+from .sdp import FRAGMENT, SDP, candidates, fragments, links, media
 from .trust import LARGEST_MESSAGE, bearer
 from .webrtc import Peer
 
 if TYPE_CHECKING:
     from .app import Server
 
-SDP = "application/sdp"
-FRAGMENT = "application/trickle-ice-sdpfrag"
+PATHS = ("/whip", "/whep")
 VIEWERS = 32  # of one session
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 SOURCE = "1280x720"  # until the first frame tells; frames of any size are scaled
 RATE = 30.0
+ENDPOINT, RESOURCE = "OPTIONS, POST", "OPTIONS, PATCH, DELETE"  # what may be asked of them
+OTHERS = ("GET", "HEAD", "PUT")  # kept for what the standards may say of them one day
+AGAIN = "10"  # seconds
 
 
 class Refused(Exception):
@@ -56,7 +62,8 @@ class Resource:
 
     live: Live
     peer: Peer
-    tag: str  # of the ICE session
+    offered: set[str]  # names of its ICE session
+    tag: str  # of the same
 
 
 class Told:
@@ -84,39 +91,54 @@ def routes(server: "Server") -> APIRouter:
         if not server.admits_token(bearer(request.headers.get("authorization"))):
             raise Refused(401, "the token is missing or wrong", www_authenticate="Bearer")
 
-    @router.options("/whip")
-    @router.options("/whep/{id}")
-    async def options() -> Response:
-        return Response(None, 204, {"Accept-Post": SDP, "Allow": "OPTIONS, POST"})
+    def allowed(methods: str, **headers: str) -> Callable[[], Awaitable[Response]]:
+        async def options() -> Response:
+            asks = "Authorization, Content-Type, If-Match"
+            allow = {"Allow": methods, "Access-Control-Allow-Methods": methods, "Access-Control-Allow-Headers": asks}
+            return Response(None, 200, allow | headers)
+
+        return options
+
+    def refused(methods: str) -> Callable[[], Awaitable[Response]]:
+        async def refuse() -> Response:
+            raise Refused(405, f"expected {methods}", allow=methods)
+
+        return refuse
+
+    for path in ("/whip", "/whep/{id}"):
+        router.add_api_route(path, allowed(ENDPOINT, **{"Accept-Post": SDP}), methods=["OPTIONS"])
+        router.add_api_route(path, refused(ENDPOINT), methods=[*OTHERS, "PATCH", "DELETE"], include_in_schema=False)
+    for path in ("/whip/{id}", "/whep/{id}/{viewer}"):
+        router.add_api_route(path, allowed(RESOURCE, **{"Accept-Patch": FRAGMENT}), methods=["OPTIONS"])
+        router.add_api_route(path, refused(RESOURCE), methods=[*OTHERS, "POST"], include_in_schema=False)
 
     @router.post("/whip")
     async def send(request: Request) -> Response:
         authorised(request)
         offer = await body(request, SDP)
+        check(offer)
         live = await opened(server, asked(request))
-        peer = Peer(live, server.ice, receives=True, sends=False, lost=lambda _: lost(live))
+        peer = Peer(live, server.ice, receives=True, sends=False, lost=lambda peer: server.leave(live, peer))
+        live.holders.add(peer)
         answer = await answered(server, live, peer, offer)
-        sources[live.id] = Resource(live, peer, secrets.token_hex(8))
+        sources[live.id] = Resource(live, peer, fragments(offer), secrets.token_hex(8))
         live.on_finish(lambda: sources.pop(live.id, None))
-        server.log("whip", session=live.id[:8], watch=f"/whep/{watch_name(live.id)}")
+        server.log("whip", session=live.id[:8])
         response = created(answer, f"/whip/{live.id}", sources[live.id].tag)
         response.headers.append("Link", f'</whep/{watch_name(live.id)}>; rel="alternate"')
         return response
-
-    def lost(live: Live) -> None:
-        if not live.over:
-            server.hub.detach(live.id)
-            server.log("lost", session=live.id[:8])
 
     @router.post("/whep/{id}")
     async def watch(request: Request, id: str) -> Response:  # noqa: A002
         authorised(request)
         offer = await body(request, SDP)
         live = server.lives.get(id) or next((v for v in server.lives.values() if watch_name(v.id) == id), None)
-        if live is None or live.over or live.feed is None:
+        if live is None or live.over:
             raise Refused(404, "there is no session of this id")
+        if live.feed is None:
+            raise Refused(409, "this session waits for its turn", retry_after=AGAIN)
         if sum(resource.live is live for resource in viewers.values()) >= VIEWERS:
-            raise Refused(503, "this session has as many viewers as it takes", retry_after="10")
+            raise Refused(503, "this session has as many viewers as it takes", retry_after=AGAIN)
         viewer = secrets.token_urlsafe(12)
 
         def gone(_: object = None) -> None:
@@ -124,7 +146,7 @@ def routes(server: "Server") -> APIRouter:
                 server.metrics.viewers.dec()
 
         peer = Peer(live, server.ice, receives=False, sends=True, lost=gone)
-        viewers[id, viewer] = Resource(live, peer, secrets.token_hex(8))
+        viewers[id, viewer] = Resource(live, peer, fragments(offer), secrets.token_hex(8))
         server.metrics.viewers.inc()
         try:
             answer = await peer.answer(offer)
@@ -146,10 +168,12 @@ def routes(server: "Server") -> APIRouter:
         if resource is None:
             raise Refused(404, "there is no such connection")
         condition = request.headers.get("if-match")
-        if condition == "*":
-            raise Refused(422, "ICE restarts are not offered")
-        if condition is not None and condition.strip('"') != resource.tag:
+        if condition is None:
+            raise Refused(428, "expected If-Match with the ETag of the answer")
+        if condition not in ("*", f'"{resource.tag}"'):
             raise Refused(412, "this is another ICE session")
+        if not fragments(text) <= resource.offered:
+            raise Refused(422, "ICE restarts are not offered")
         try:
             for candidate, mid in candidates(text):
                 await resource.peer.add_candidate(candidate, mid, None)
@@ -231,17 +255,31 @@ def asked(request: Request) -> Open:
         raise Refused(400, "fps, seed and steps are numbers") from error
 
 
+def check(offer: str) -> None:
+    """Of a source: one picture, with its sound or without."""
+    count = media(offer)
+    if not count:
+        raise Refused(400, "expected a description (SDP) with media")
+    if count["video"] != 1 or count["audio"] > 1:
+        told = f"{count['video']} of pictures and {count['audio']} of sound"
+        raise Refused(406, f"expected one stream of pictures and at most one of sound, got {told}")
+
+
 async def opened(server: "Server", wanted: Open) -> Live:
     """A new session; a program does not wait in the queue, it comes again."""
     try:
         live = await server.open(wanted, Told(server), queue=False)
     except Busy as error:
-        raise Refused(503, "no room for another session now", retry_after="10") from error
+        raise Refused(503, "no room for another session now", retry_after=AGAIN) from error
     except ValueError as error:
         raise Refused(400, str(error)) from error
+    except Exception as error:  # of the model; the server goes on
+        line = " ".join(str(error).split()) or type(error).__name__
+        server.log("error", message=line)
+        raise Refused(503, f"the session could not be opened: {line}", retry_after=AGAIN) from error
     await live.ready.wait()
     if live.over:
-        raise Refused(503, "the session ended at once", retry_after="10")
+        raise Refused(503, "the session ended at once", retry_after=AGAIN)
     return live
 
 
@@ -251,31 +289,3 @@ async def answered(server: "Server", live: Live, peer: Peer, offer: str) -> str:
     except ValueError as error:
         await server.close(live, "no connection")
         raise Refused(400, str(error)) from error
-
-
-def candidates(fragment: str) -> list[tuple[str | None, str | None]]:
-    """Of a fragment of SDP: candidate and media line. None for the end of candidates."""
-    found: list[tuple[str | None, str | None]] = []
-    mid = None
-    for line in fragment.splitlines():
-        name, _, value = line.strip().partition(":")
-        if name == "a=mid":
-            mid = value
-        elif name == "a=candidate":
-            found.append((value, mid))
-        elif name == "a=end-of-candidates":
-            found.append((None, mid))
-    return found
-
-
-def links(servers: list[dict]) -> list[str]:
-    """Headers that name the servers that help to find a way through."""
-    told = []
-    for server in servers:
-        link = f'<{server["urls"]}>; rel="ice-server"'
-        if server.get("username"):
-            link += (
-                f'; username="{server["username"]}"; credential="{server["credential"]}"; credential-type="password"'
-            )
-        told.append(link)
-    return told

@@ -17,6 +17,7 @@ from sana_streaming.config import ModelConfig, TaughtEdit
 from sana_streaming.model.dit import DiT, TextContext
 from sana_streaming.text import load_encoder
 
+from .batch import step_together
 from .session import Session
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class Editor:
         from sana_streaming.stream.clip import ClipSession
 
         return (ClipSession if self.config.sampler.clip else Session)(self, prompt, **options)
+
+    def step_together(self, sessions: Sequence[Session], frames: Sequence[Tensor]) -> list[Tensor | Exception]:
+        """The next chunks of several streams in one pass, see `batch.step_together`."""
+        return step_together(sessions, frames)
 
     def edit_clip(self, frames: Tensor, prompt: str, **options: Any) -> Tensor:
         """A short clip as a whole, RGB uint8 [F, H, W, 3] -> edited frames of the same shape, on the CPU; for models

@@ -71,6 +71,9 @@ class SourceFrame(Protocol):
     @property
     def number(self) -> int: ...
 
+    @property
+    def captured(self) -> float: ...  # seconds by this machine's clock, when it came
+
 
 class Tap(Protocol):
     """Who listens to a stream, such as a recorder. No call waits for anything, nor raises.

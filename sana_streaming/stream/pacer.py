@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
-WINDOW = 5.0  # seconds within which chunks tell how much delay is needed
+CHUNKS = 12  # of the latest, that tell how much delay is needed: 3 seconds of the shipped model at 16 frames a second
 SPARE = 0.02  # seconds of delay above that are left alone
-SHRINK = 0.02  # seconds per second that the delay shrinks at least: nobody sees a picture that is 2 % faster
-CATCH_UP = 3.0  # seconds; a much too long delay shrinks by one part in e in that time
+SHRINK = 0.05  # seconds per second that the delay shrinks at least: nobody sees a picture that is 5 % faster
+CATCH_UP = 1.5  # seconds; a much too long delay shrinks by one part in e in that time
 JUMP = 2.0  # seconds of difference between the clocks that mean that the source began anew
 DRIFT = 0.001  # share of the difference that the source's clock is followed by, for each frame
 CAPACITY = 512  # frames that wait to be shown, at most
@@ -41,7 +41,7 @@ class Pacer(Generic[T]):
         self.repeated = 0  # periods in which a frame was due but late, so that the last one stayed
         self.lost = 0  # frames that were made, but came too late to be shown, or too many
         self._offset: float | None = None  # arrival minus pts, of the frames that came the fastest
-        self._needs: deque[tuple[float, float]] = deque()  # when, and the delay that a chunk needed
+        self._needs: deque[float] = deque(maxlen=CHUNKS)  # delay that a chunk needed
         self._expected: Fraction | None = None  # pts of the latest frame that is to be edited
         self._latest: Fraction | None = None  # pts of the current frame, if it is of this source
         self._counted = 0  # periods of it that are counted as repeated
@@ -62,11 +62,16 @@ class Pacer(Generic[T]):
         """When a frame with that time is shown, as things are; at once if nothing is known of the source's clock."""
         return -math.inf if self._offset is None else float(pts) + self._offset + self.delay
 
+    @property
+    def next_due(self) -> float | None:
+        """When to pull for the next frame to be shown in time; None while none waits."""
+        return self.due(self.waiting[0].pts) if self.waiting else None
+
     def add(self, frames: Sequence[T], now: float) -> None:
         """The frames of a chunk, which are ready now: the first one tells how much delay chunks need."""
         if frames and self._offset is not None:
             need = now - float(frames[0].pts) - self._offset
-            self._needs.append((now, need))
+            self._needs.append(need)
             self.delay = max(self.delay, need)
         self.put(frames)
 
@@ -114,9 +119,7 @@ class Pacer(Generic[T]):
     def _shrink(self, now: float) -> None:
         passed = 0.0 if self._pulled is None else max(0.0, now - self._pulled)
         self._pulled = now if self._pulled is None else max(now, self._pulled)
-        while self._needs and self._needs[0][0] < now - WINDOW:
-            self._needs.popleft()
-        if self._needs:  # without work there is nothing to learn from
-            spare = self.delay - max(need for _, need in self._needs)
+        if self._needs:
+            spare = self.delay - max(self._needs)
             if spare > SPARE:
                 self.delay -= min(spare - SPARE, passed * max(SHRINK, spare / CATCH_UP))

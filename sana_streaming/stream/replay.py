@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .editor import Editor
     from .session import Session
 
-LOG, SOURCE, START = "session.jsonl", "source.mkv", "start.pt"  # files of a recording
+LOG, SOURCE, START, SOUND = "session.jsonl", "source.mkv", "start.pt", "sound.mka"  # files of a recording
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def edit(session: "Session", frames: Tensor, stride: int) -> np.ndarray:
 
 def edit_file(
     editor: "Editor",
-    source: str | Path,
+    source: str | Path | Reader,
     edited: str | Path,
     prompt: str,
     *,
@@ -192,6 +192,7 @@ def edit_file(
 ) -> Report:
     """Edit a video file into another: same frame times, same sound, same aspect.
 
+    source: also what `open_source` gave, for which start and duration count no more; it is closed in the end.
     size: short side in pixels that the video is edited at, and that the result has (default: as many pixels as the
     model was trained at; for models of any size 256 on a CPU, 512 on a GPU, and never more than the source has).
     fit: onto the grid of the model, "letterbox" (all of the picture) or "crop" (its middle); see `working_geometry`.
@@ -203,8 +204,7 @@ def edit_file(
     left behind.
     """
     from sana_streaming.io.overlap import ReadAhead, WriteBehind
-    from sana_streaming.io.readers import open_reader
-    from sana_streaming.io.writers import check_output, open_writer
+    from sana_streaming.io.writers import open_writer
 
     if size is not None and size < SMALLEST_SIZE:
         raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, got {size}")
@@ -216,8 +216,7 @@ def edit_file(
     if duration is not None and not 0 < duration < math.inf:
         raise ValueError(f"expected a duration above 0 seconds, got {duration}")
     ticking = chosen_rate(editor.config.sampler.rate if rate is None else rate)
-    check_output(edited, source)
-    reader = open_reader(source, start=start, duration=duration)
+    reader = open_source(source, edited, start, duration) if isinstance(source, (str, Path)) else source
     try:
         info = reader.info
         geometry = working_geometry(
@@ -279,10 +278,11 @@ def told(info: VideoInfo, geometry: Geometry, rate: Fraction | None) -> str | No
     return None if geometry.scaled == geometry.grid == source else line
 
 
-def check_files(source: str | Path, edited: str | Path, start: float = 0.0, duration: float | None = None) -> None:
-    """VideoError for what `edit_file` would refuse, before a model is loaded for it."""
+def open_source(source: str | Path, edited: str | Path, start: float = 0.0, duration: float | None = None) -> Reader:
+    """A reader of a source that is to be edited into a file. VideoError if either cannot be, so that it is known before
+    a model is loaded. A camera is opened by this, and goes on by itself."""
     from sana_streaming.io.readers import open_reader
     from sana_streaming.io.writers import check_output
 
     check_output(edited, source)
-    open_reader(source, start=start, duration=duration).close()
+    return open_reader(source, start=start, duration=duration)

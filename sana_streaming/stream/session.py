@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sana_streaming.diffusion.flow import sampling
+from sana_streaming.model.dit import DiTState, TextContext
 from sana_streaming.model.rebase import anchor
 
 from .prompt_policy import POLICIES, PromptRequest, Receipt, reset
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
 
 ON_CUT = ("ignore", "anchor", "reset")
 REMEMBERED_CUTS = 64
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a session's next chunk reads, and what it carries out."""
+
+    frames: Tensor  # [1, F, H, W, 3], where the model is
+    text: TextContext
+    state: EditState
+    generator: torch.Generator  # that the session goes on with
+    past: DiTState | None  # with the former sink, to fade from; None: nothing to fade from
+    change: PromptRequest | None
+    anchoring: Receipt | None
+    resetting: Receipt | None
+    found: tuple[int, ...]  # frames at which a scene begins
+    watch: Watch
 
 
 class Session:
@@ -115,49 +132,75 @@ class Session:
         """RGB uint8 [F, H, W, 3], F == chunk_frames -> edited frames of the same shape, on the CPU.
 
         A codec that looks ahead gives fewer at first, then as many as come in, and the rest in `flush`. MemoryError and
-        FloatingPointError say in a line which chunk failed; the session is then as it was before."""
+        FloatingPointError say in a line which chunk failed; the session is then as it was before. Streams that share a
+        pass: `batch.step_together`."""
+        self._check(frames)
+        editor, (height, width) = self.editor, frames.shape[1:3]
+        with editor.memory_told((width, height), self.guidance, f"chunk {self.chunks}: "), torch.inference_mode():
+            ready = self.prepare(frames)
+            edited, state = edit_chunk(
+                *(editor.codec, editor.dit, ready.frames, ready.text, ready.state, ready.generator),
+                *(self.sampling, self.guidance),
+            )
+            return self.finish(ready, edited, state)
+
+    def prepare(self, frames: Tensor) -> Prepared:
+        """All that the next chunk reads, with what was asked for carried out. Changes nothing."""
         lengths = self._check(frames)
         height, width = frames.shape[1:3]
-        editor, change, anchoring, resetting = self.editor, self.change, self.anchoring, self.resetting
+        editor, change = self.editor, self.change
         text = self.text if change is None else change.text
         found, watch = ((), self.watch) if self.on_cut == "ignore" else find_cuts(frames, self.watch)
-        begin = self.watch.frames  # number of the chunk's first frame
-        on_cut = self.on_cut if any(frame <= begin for frame in found) else "ignore"
-        with editor.memory_told((width, height), self.guidance, f"chunk {self.chunks}: "), torch.inference_mode():
-            state = self.state or init_state(editor.codec, editor.dit, 1, height, width, self.guidance)
-            if change is not None:
-                state = POLICIES[change.policy](editor.dit, state, text)
-            if resetting is not None or on_cut == "reset":
-                state = reset(editor.dit, state, text)
-            state = in_range(state, lengths[len(frames)], editor.dit.config)
-            past, anchors = state.denoiser, anchoring is not None or on_cut == "anchor"
-            if anchors:
-                state = replace(state, denoiser=anchor(past))
-            batch, generator = frames[None].to(editor.device), self.generator.clone_state()
-            edited, state = edit_chunk(
-                editor.codec, editor.dit, batch, text, state, generator, self.sampling, self.guidance
+        on_cut = self.on_cut if any(frame <= self.watch.frames for frame in found) else "ignore"
+        state = self.state or init_state(editor.codec, editor.dit, 1, height, width, self.guidance)
+        if change is not None:
+            state = POLICIES[change.policy](editor.dit, state, text)
+        if self.resetting is not None or on_cut == "reset":
+            state = reset(editor.dit, state, text)
+        state = in_range(state, lengths[len(frames)], editor.dit.config)
+        past, anchors = state.denoiser, self.anchoring is not None or on_cut == "anchor"
+        if anchors:
+            state = replace(state, denoiser=anchor(past))
+        return Prepared(
+            frames=frames[None].to(editor.device),
+            text=text,
+            state=state,
+            generator=self.generator.clone_state(),
+            past=past if anchors and past.sink is not None else None,
+            change=change,
+            anchoring=self.anchoring,
+            resetting=self.resetting,
+            found=found,
+            watch=watch,
+        )
+
+    def finish(self, ready: Prepared, edited: Tensor, state: EditState) -> Tensor:
+        """The chunk that was prepared is edited: [1, F, H, W, 3] and the state after it -> [F, H, W, 3], on the CPU."""
+        if state.last is not None and not bool(state.last.latents.isfinite().all()):
+            raise FloatingPointError(
+                f"chunk {self.chunks}: expected finite latents, got NaN or infinity; the weights may be damaged or "
+                f"{str(state.last.latents.dtype).removeprefix('torch.')} too coarse for them"
             )
-            if state.last is not None and not bool(state.last.latents.isfinite().all()):
-                raise FloatingPointError(
-                    f"chunk {self.chunks}: expected finite latents, got NaN or infinity; the weights may be damaged or "
-                    f"{str(state.last.latents.dtype).removeprefix('torch.')} too coarse for them"
-                )
-            if anchors and past.sink is not None:
-                state = replace(state, fade=begin_fade(editor.dit, state, past, text, self.guidance))
+        if ready.past is not None:
+            state = replace(state, fade=begin_fade(self.editor.dit, state, ready.past, ready.text, self.guidance))
+        shown = edited[0].cpu()
         # Only now, so that a chunk that fails leaves everything as it was.
-        self.state, self.generator, self.size, self.text, self.watch = state, generator, (height, width), text, watch
-        for receipt in (None if change is None else change.receipt, anchoring, resetting):
+        height, width = ready.frames.shape[2:4]
+        begin = self.watch.frames  # number of the chunk's first frame
+        self.state, self.generator, self.size = state, ready.generator, (height, width)
+        self.text, self.watch = ready.text, ready.watch
+        for receipt in (None if ready.change is None else ready.change.receipt, ready.anchoring, ready.resetting):
             if receipt is not None:
                 receipt.applied = self.chunks
-        self.change = None if self.change is change else self.change  # else another one came meanwhile
-        self.anchoring = None if self.anchoring is anchoring else self.anchoring
-        self.resetting = None if self.resetting is resetting else self.resetting
-        cuts = (Cut(frame, self.chunks + (frame > begin)) for frame in found)
+        self.change = None if self.change is ready.change else self.change  # else another one came meanwhile
+        self.anchoring = None if self.anchoring is ready.anchoring else self.anchoring
+        self.resetting = None if self.resetting is ready.resetting else self.resetting
+        cuts = (Cut(frame, self.chunks + (frame > begin)) for frame in ready.found)
         self.cuts_found = (*self.cuts_found, *cuts)[-REMEMBERED_CUTS:]
-        if any(frame > begin for frame in found):
+        if any(frame > begin for frame in ready.found):
             self._at_next_chunk(self.on_cut)
         self.chunks += 1
-        return edited[0].cpu()
+        return shown
 
     def flush(self) -> Tensor:
         """The edited frames of a stream that has ended which `step` still holds back, [F, H, W, 3]; often there are

@@ -1,6 +1,7 @@
 """A server without a model and without time: a clock that is moved, and an editor that makes negatives."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -26,6 +27,18 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class RealClock:
+    """The fake editor moves the clock; this one moves by itself."""
+
+    @property
+    def now(self):
+        return time.monotonic()
+
+    @now.setter
+    def now(self, _):
+        pass
 
 
 @dataclass(eq=False)
@@ -116,6 +129,16 @@ class FakeEditor:
 
     def session(self, prompt: str, *, seed: int = 0, steps: int | None = None) -> FakeSession:
         return FakeSession(self, self.prompt(prompt), seed, steps)
+
+    def step_together(self, sessions: Sequence[FakeSession], frames: Sequence[Tensor]) -> list[Tensor | Exception]:
+        """One after the other, as long as they take."""
+        edited: list[Tensor | Exception] = []
+        for session, chunk in zip(sessions, frames, strict=True):
+            try:
+                edited.append(session.step(chunk))
+            except Exception as failure:
+                edited.append(failure)
+        return edited
 
 
 class Client:

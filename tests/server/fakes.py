@@ -75,6 +75,9 @@ class FakeHub:
         self.shown[id] = frame
         return replace(frame, repeated=again)
 
+    def due(self, id):  # noqa: A002
+        return None
+
     def delay(self, id):  # noqa: A002
         return self.lateness
 
@@ -120,3 +123,18 @@ def picture(seed=0, size=(64, 64)):
     a, b, c = rng.uniform(40, 200, 3)
     y, x = np.mgrid[:height, :width]
     return np.stack([a + 40 * x / width, b + 40 * y / height, np.full(x.shape, c)], axis=-1).astype(np.uint8)
+
+
+def work(hub):
+    """All that there is to do."""
+    while hub.work():
+        pass
+
+
+def red(frame):
+    """The number that a client drew, through an editor that makes negatives."""
+    return 255 - int(frame.rgb[0, 0, 0])
+
+
+def nothing(frame):
+    """To be told of a frame, or of a message."""

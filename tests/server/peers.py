@@ -1,12 +1,19 @@
-"""A client of WebRTC in the same process, for tests."""
+"""Clients of WebRTC in the same process, for tests."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from fractions import Fraction
 
 import av
 import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
+
+from sana_streaming.server.feed import Live
+from sana_streaming.server.metrics import Metrics
+from sana_streaming.server.protocol import Open
+from sana_streaming.server.webrtc import Peer
 
 RATE = 48_000
 
@@ -101,3 +108,31 @@ async def until(true, seconds=8.0):
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def session(hub, **options):
+    message = Open(**{"prompt": "x", "width": 64, "height": 64, "fps": 30.0} | options)
+    with ThreadPoolExecutor(2) as pool:
+        live = Live(hub, pool, Metrics())
+        live.configure(message)
+        hub.open(message, live.notify)
+        await live.ready.wait()
+        yield live
+        hub.close(live.id)
+        await until(lambda: live.over)
+        await asyncio.sleep(0.05)  # peers close
+
+
+async def connected(live, client, *, trickle=False, receives=True, sends=True):
+    peer = Peer(live, [], receives=receives, sends=sends)
+    offer, candidates = await client.offer(), []
+    if trickle:
+        offer, candidates = without_candidates(offer)
+        assert candidates
+    await client.take(await peer.answer(offer))
+    for line in candidates:
+        await peer.add_candidate(line, None, 0)
+    if trickle:
+        await peer.add_candidate(None, None, None)
+    return peer

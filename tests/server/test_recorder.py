@@ -33,6 +33,7 @@ class FakeFrame:
     rgb: np.ndarray
     pts: Fraction
     number: int
+    captured: float = 0.0
 
 
 def chunk(index, size=SIZE, level=None):

@@ -21,21 +21,9 @@ from sana_streaming.server.websocket import HEADER, from_jpeg
 from sana_streaming.stream.editor import Editor
 from sana_streaming.stream.log import Header
 
-from .conftest import FakeEditor
+from .conftest import FakeEditor, RealClock
 from .fakes import picture
 from .test_websocket import jpeg
-
-
-class RealClock:
-    """The fake editor moves the clock; this one moves by itself."""
-
-    @property
-    def now(self):
-        return time.monotonic()
-
-    @now.setter
-    def now(self, _):
-        pass
 
 
 def arguments(*given):
@@ -132,7 +120,9 @@ def test_a_picture_comes_back_edited_with_its_stamp_and_a_recording_is_made(serv
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(url + wrong)
     with urllib.request.urlopen(f"{url}metrics") as answer:
-        assert 'latency_seconds_count{stage="glass"}' in answer.read().decode()
+        told = answer.read().decode()
+    for stage in ("fill", "queue", "edit", "clock", "total"):
+        assert f'latency_seconds_count{{stage="{stage}"}}' in told
 
 
 def test_without_a_folder_nothing_is_stored(served):

@@ -76,7 +76,7 @@ def test_survives_encoders(name, rate, size):
 def test_survives_jpeg_and_scaling():
     rgb = picture(size=(320, 240))
     frame = LiveFrame(rgb, 0, 0.0, 1, stamp=4321)
-    jpeg = to_jpeg(Shown(0, frame), stamped=True)
+    jpeg = to_jpeg(Shown(0.0, frame), stamped=True)
     decoded, value = from_jpeg(jpeg, (128, 96), 240)
     assert value == 4321
     assert decoded.shape == (96, 128, 3)

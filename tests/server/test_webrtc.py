@@ -2,57 +2,24 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from fractions import Fraction
 from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
-from aiortc.codecs import h264, vpx
 from aiortc.mediastreams import MediaStreamError
 
 from sana_streaming.server import stamp, webrtc
 from sana_streaming.server.audio import DelayLine, Sound
-from sana_streaming.server.feed import Live, SourceClock
+from sana_streaming.server.clocks import SourceClock
 from sana_streaming.server.hub import LiveFrame
-from sana_streaming.server.metrics import Metrics
-from sana_streaming.server.protocol import Open
-from sana_streaming.server.webrtc import Peer, fit, suit_bitrate
+from sana_streaming.server.webrtc import Peer, fit, ice_servers
 
 from .fakes import Clock, FakeHub, picture
-from .peers import Camera, Client, Tone, until, without_candidates
+from .peers import Camera, Client, Tone, connected, session, until
 
 SIZE = (64, 64)
-
-
-@asynccontextmanager
-async def session(hub, **options):
-    message = Open(**{"prompt": "x", "width": 64, "height": 64, "fps": 30.0} | options)
-    with ThreadPoolExecutor(2) as pool:
-        live = Live(hub, pool, Metrics())
-        live.configure(message)
-        hub.open(message, live.notify)
-        await live.ready.wait()
-        yield live
-        hub.close(live.id)
-        await until(lambda: live.over)
-        await asyncio.sleep(0.05)  # peers close
-
-
-async def connected(live, client, *, trickle=False, receives=True, sends=True):
-    peer = Peer(live, [], receives=receives, sends=sends)
-    offer, candidates = await client.offer(), []
-    if trickle:
-        offer, candidates = without_candidates(offer)
-        assert candidates
-    await client.take(await peer.answer(offer))
-    for line in candidates:
-        await peer.add_candidate(line, None, 0)
-    if trickle:
-        await peer.add_candidate(None, None, None)
-    return peer
 
 
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
@@ -81,8 +48,7 @@ def test_there_and_back_with_a_stamp(codec):
     assert [v for v in found if v] == sorted(v for v in found if v)
     wanted = 255 - picture(size=(128, 128)).mean(axis=(0, 1))
     assert abs(pictures[-1][:60].mean(axis=(0, 1)) - wanted).max() < 8
-    steps = {round((b.pts - a.pts) * b.time_base * 30) for a, b in pairwise(frames)}
-    assert min(steps) >= 1  # the output clock is that of the session
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
 
 
 def test_sound_passes_and_viewers_have_no_stamp():
@@ -147,6 +113,18 @@ def test_cropped_to_its_middle():
     assert fitted.flags.c_contiguous
 
 
+@pytest.mark.parametrize("sent", [(2048, 16), (16, 2048), (4096, 2)])
+def test_a_strip_is_cut_before_it_is_scaled(sent, monkeypatch):
+    """Scaled as a whole it would take as much memory as its sender likes."""
+    sizes, plain = [], webrtc._scaled
+    monkeypatch.setattr(webrtc, "_scaled", lambda frame, *size: sizes.append(size) or plain(frame, *size))
+    rgb = np.full((*sent[::-1], 3), 200, np.uint8)
+    fitted, _ = fit(av.VideoFrame.from_ndarray(rgb, format="rgb24"), (640, 352))
+    assert fitted.shape == (352, 640, 3)
+    assert fitted.mean() == pytest.approx(200, abs=2)
+    assert sizes == [(640, 352)]
+
+
 @pytest.mark.parametrize("sent", [(320, 256), (160, 128)])  # as drawn, and as a browser scales it on a slow line
 def test_a_scaled_stamp_is_read(sent):
     stamped = stamp.draw(picture(size=(320, 240)), 4660)
@@ -154,21 +132,6 @@ def test_a_scaled_stamp_is_read(sent):
     fitted, value = fit(frame, (128, 96), 240)
     assert value == 4660
     assert fitted.shape == (96, 128, 3)
-
-
-def test_bitrate_suits_the_picture(monkeypatch):
-    for module in (h264, vpx):
-        for name in ("DEFAULT_BITRATE", "MIN_BITRATE", "MAX_BITRATE"):
-            monkeypatch.setattr(module, name, getattr(module, name))
-    before = h264.MAX_BITRATE
-    assert suit_bitrate(64, 64, 16) == webrtc.FLOOR
-    assert before == h264.MAX_BITRATE  # small pictures lower nothing
-    least, begin, most = suit_bitrate(1280, 704, 24)
-    assert least < begin < most
-    for encoder, module in ((h264.H264Encoder(), h264), (vpx.Vp8Encoder(), vpx)):
-        assert encoder.target_bitrate == begin > 3_000_000
-        encoder.target_bitrate = 10**9
-        assert encoder.target_bitrate == most == module.MAX_BITRATE
 
 
 # Sound, with a clock that passes when told to
@@ -213,11 +176,10 @@ class Receiver:
         return frame
 
 
-@pytest.mark.parametrize("fps", [16, 30, 60])
-def test_sound_arrives_as_late_as_pictures_do(fps):
-    """A picture arrives when the next one does: one period after it was taken. Sound of its time is shown with it."""
+def test_sound_arrives_as_late_as_pictures_do():
+    """A picture arrives when it was taken. Sound of its time is shown with it."""
     clock = Clock()
-    sound, receiver = Sound(lambda: 0.5, clock, lambda: 1 / fps), Receiver(clock, 100)
+    sound, receiver = Sound(lambda: 0.5, clock), Receiver(clock, 100)
     track, heard = sound.track(), []
 
     def listen():
@@ -226,8 +188,7 @@ def test_sound_arrives_as_late_as_pictures_do(fps):
 
     receiver.each = listen
     asyncio.run(sound.take(receiver))
-    shown = 1 / fps + 0.5
-    assert max(abs(value - shown) for value in heard[50:]) < 1 / 60
+    assert max(abs(value - 0.5) for value in heard[50:]) < 1 / 60
 
 
 def test_sound_follows_a_delay_that_changes():
@@ -295,7 +256,7 @@ def test_a_viewer_sees_the_latest():
             shown = await view.next()
             assert shown.frame.stamp == 5
             await asyncio.sleep(0.2)
-            assert (await view.next()).tick > shown.tick + 3
+            assert (await view.next()).time > shown.time + 3 / 50
             view.close()
             assert await view.next() is None
 
@@ -314,5 +275,38 @@ def test_broken_pictures_are_counted_and_left_out():
             await until(lambda: hub.pushed)
             assert "broken_frames_total 1.0" in live.metrics.text().decode()
             assert hub.pushed[0].captured <= time.monotonic()
+
+    asyncio.run(run())
+
+
+def test_servers_that_help_reach_the_connection():
+    async def run():
+        async with session(FakeHub()) as live:
+            servers = ice_servers(["stun:a.example:1"], ["turn:b.example:2?transport=tcp"], "me", "secret")
+            peer = Peer(live, servers, receives=True, sends=True)
+            told = peer.pc._RTCPeerConnection__configuration.iceServers
+            assert [(server.urls, server.username, server.credential) for server in told] == [
+                ("stun:a.example:1", None, None),
+                ("turn:b.example:2?transport=tcp", "me", "secret"),
+            ]
+            await peer.close()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_asks_and_does_not_come_is_given_up(monkeypatch):
+    monkeypatch.setattr(webrtc, "PATIENCE", 0.1)
+    lost = []
+
+    async def run():
+        async with session(FakeHub()) as live:
+            client = Client()
+            client.pc.addTransceiver("video", direction="recvonly")
+            peer = Peer(live, [], receives=False, sends=True, lost=lost.append)
+            await peer.answer(await client.offer())
+            assert live.feed.views
+            await until(lambda: lost == [peer] and peer.closed)
+            assert live.feed.views == set()
+            await client.close()
 
     asyncio.run(run())

@@ -290,6 +290,29 @@ def test_a_client_that_leaves_while_its_session_is_opened_leaves_none(hub):
         assert server.lives == {}
 
 
+def test_a_client_that_leaves_while_it_takes_a_session_up_again_leaves_it_to_the_next(hub):
+    opening, begun = hub.open, threading.Event()
+    with client_of(hub) as client:
+        with connect(client) as socket:
+            socket.send_json(OPEN)
+            id = receive(socket, "opened")["id"]  # noqa: A001
+        until(lambda: hub.detached == [id])
+
+        def slow(message, notify):
+            begun.set()
+            time.sleep(0.2)
+            return opening(message, notify)
+
+        hub.open = slow
+        with connect(client) as socket:
+            socket.send_json(OPEN | {"resume": id})
+            begun.wait()
+        until(lambda: hub.detached == [id, id])
+        with connect(client) as socket:
+            socket.send_json(OPEN | {"resume": id})
+            receive(socket, "opened")
+
+
 def test_too_many_messages_are_left_out_then_end_the_connection(hub):
     with client_of(hub) as client, connect(client) as socket:
         socket.send_json(OPEN)
@@ -319,6 +342,19 @@ def test_a_bomb_is_not_decoded(hub):
     Image.new("L", (5000, 5000)).save(bomb, "JPEG")
     with pytest.raises(ValueError, match="too large"):
         websocket.from_jpeg(bomb.getvalue(), (64, 64))
+
+
+@pytest.mark.parametrize("sent", [(300, 100), (100, 300), (1, 4096), (4096, 1)])
+def test_cropped_to_its_middle(sent):
+    width, height = sent
+    rgb = np.zeros((height, width, 3), np.uint8)
+    x, y = (width - min(sent)) // 2, (height - min(sent)) // 2
+    rgb[y : y + min(sent), x : x + min(sent)] = 200
+    fitted, value = websocket.from_jpeg(jpeg(rgb), (64, 64))
+    assert fitted.shape == (64, 64, 3)
+    assert value is None
+    if min(sent) > 1:  # one pixel is less than JPEG keeps
+        assert fitted[4:-4, 4:-4].min() > 180
 
 
 def test_stats_reach_page_and_metrics(hub):

@@ -1,20 +1,26 @@
 """WHIP in and WHEP out, over HTTP, with clients of WebRTC in the same process."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
 
 from sana_streaming.server.app import Server, create_app
+from sana_streaming.server.hub import Limits
+from sana_streaming.server.protocol import Open
+from sana_streaming.server.sdp import FRAGMENT, SDP, candidates, links
 from sana_streaming.server.trust import LARGEST_MESSAGE, Trust
-from sana_streaming.server.whip import FRAGMENT, SDP, candidates, watch_name
+from sana_streaming.server.whip import Told, watch_name
 
 from .fakes import FakeHub, picture
 from .peers import Camera, Client, Tone, until, without_candidates
+from .wire import Page, running
 
 BEARER = {"authorization": "Bearer s3cret"}
 TYPE = {"content-type": SDP}
+NO_KEYS = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n"
 
 
 @asynccontextmanager
@@ -38,7 +44,8 @@ async def watching(http, path, headers):
     return viewer, answer
 
 
-def test_in_by_whip_and_out_to_viewers_by_whep():
+@pytest.mark.parametrize("trickle", ["tagged", "any"])
+def test_in_by_whip_and_out_to_viewers_by_whep(trickle):
     async def run():
         hub = FakeHub()
         async with serving(hub, trust=Trust("s3cret")) as (server, http):
@@ -61,15 +68,26 @@ def test_in_by_whip_and_out_to_viewers_by_whep():
                 2,
             )
 
-            fragment = "a=ice-ufrag:x\r\nm=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n" + "\r\n".join(found)
-            fragment += "\r\na=end-of-candidates\r\n"
-            trickle = BEARER | {"content-type": FRAGMENT}
-            other = await http.patch(where, content=fragment, headers=trickle | {"if-match": '"other"'})
-            assert other.status_code == 412
-            restart = await http.patch(where, content=fragment, headers=trickle | {"if-match": "*"})
-            assert restart.status_code == 422
-            accepted = await http.patch(where, content=fragment, headers=trickle | {"if-match": answer.headers["etag"]})
+            ours = re.search(r"a=ice-ufrag:\S+", offer)[0]
+            lines = [ours, "m=video 9 UDP/TLS/RTP/SAVPF 0", "a=mid:0", *found, "a=end-of-candidates", ""]
+            fragment = "\r\n".join(lines)
+            tag = answer.headers["etag"]
+
+            async def patch(text, **condition):
+                headers = BEARER | {"content-type": FRAGMENT} | condition
+                return await http.patch(where, content=text, headers=headers)
+
+            assert (await patch(fragment)).status_code == 428
+            assert (await patch(fragment, **{"if-match": '"other"'})).status_code == 412
+            restart = fragment.replace(ours, "a=ice-ufrag:another")
+            for condition in ("*", tag):
+                assert (await patch(restart, **{"if-match": condition})).status_code == 422
+            useless = "a=mid:0\r\na=candidate:1 1 udp 1 nowhere.example 5 typ host"
+            assert (await patch(useless, **{"if-match": tag})).status_code == 204
+            assert (await patch("a=candidate:nonsense", **{"if-match": tag})).status_code == 400
+            accepted = await patch(fragment, **{"if-match": "*" if trickle == "any" else tag})
             assert accepted.status_code == 204
+            assert "etag" not in accepted.headers
             await until(lambda: hub.pushed)
             assert hub.pushed[0].rgb.shape == (64, 64, 3)
 
@@ -120,7 +138,7 @@ def test_refusals():
         hub = FakeHub()
         async with serving(hub, trust=Trust("s3cret")) as (server, http):
 
-            async def status(path="/whip", query="prompt=x", headers=BEARER | TYPE, content="v=0"):
+            async def status(path="/whip", query="prompt=x", headers=BEARER | TYPE, content=NO_KEYS):
                 return (await http.post(f"{path}?{query}", headers=headers, content=content)).status_code
 
             unknown = await http.post("/whip?prompt=x", headers=TYPE, content="v=0")
@@ -129,13 +147,16 @@ def test_refusals():
             assert await status(headers=BEARER | {"content-type": "text/plain"}) == 415
             assert await status(content=b"\xff\xfe") == 400
             assert await status(content="x" * (LARGEST_MESSAGE + 1)) == 413
+            assert await status(content="v=0") == 400
+            for media in (2 * NO_KEYS, "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n", NO_KEYS + 2 * "m=audio 9 X 111\r\n"):
+                assert await status(content=media) == 406
             for query in ("", "prompt=x&size=64", "prompt=x&seed=-1", "prompt=x&fps=nan", "prompt=x&steps=two"):
                 assert await status(query=query) == 400
             assert await status(query="prompt=x&size=1x0") == 400
             assert await status(query="prompt=x&file=/etc/passwd") == 400
             assert await status(query="prompt=wrong") == 400
             assert hub.opened == []
-            assert await status() == 400  # a description of nothing
+            assert await status() == 400  # a description without keys
             assert hub.sessions == {}  # and its session is gone
             assert await status("/whep/none", "") == 404
             assert (await http.patch("/whip/none", headers=BEARER, content="")).status_code == 415
@@ -144,7 +165,7 @@ def test_refusals():
             assert (await http.delete("/whip/none", headers=BEARER)).status_code == 404
             assert (await http.delete("/whip/none")).status_code == 401
             hub.rooms = 0
-            busy = await http.post("/whip?prompt=x", headers=BEARER | TYPE, content="v=0")
+            busy = await http.post("/whip?prompt=x", headers=BEARER | TYPE, content=NO_KEYS)
             assert busy.status_code == 503
             assert int(busy.headers["retry-after"]) > 0
             assert hub.sessions == {}
@@ -153,15 +174,69 @@ def test_refusals():
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/whip", "OPTIONS, POST"), ("/whep/x", "OPTIONS, POST")]
+    + [(path, "OPTIONS, PATCH, DELETE") for path in ("/whip/x", "/whep/x/y")],
+)
+def test_methods(path, methods):
+    async def run():
+        async with serving(FakeHub()) as (_, http):
+            told = await http.options(path)
+            assert (told.status_code, told.headers["allow"]) == (200, methods)
+            assert told.headers.get("accept-post") == (SDP if "POST" in methods else None)
+            for method in {"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"} - set(methods.split(", ")):
+                answer = await http.request(method, path)
+                assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+    asyncio.run(run())
+
+
+def test_pages_of_origins_that_are_admitted_can_read_the_answers():
+    async def run():
+        show = {"origin": "https://show.example"}
+        async with serving(FakeHub(), trust=Trust("s3cret", ("https://show.example",))) as (_, http):
+            asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+            preflight = await http.options("/whep/x", headers=show | asks)
+            assert preflight.status_code == 200
+            assert "POST" in preflight.headers["access-control-allow-methods"]
+            assert {"Authorization", "Content-Type", "If-Match"} <= set(
+                preflight.headers["access-control-allow-headers"].split(", ")
+            )
+            for answer in (preflight, await http.post("/whep/x", headers=show | BEARER | TYPE, content=NO_KEYS)):
+                assert answer.headers["access-control-allow-origin"] == "https://show.example"
+                assert "Location" in answer.headers["access-control-expose-headers"]
+                assert answer.headers["vary"] == "Origin"
+            assert "access-control-allow-origin" not in (await http.get("/health", headers=show)).headers
+            other = await http.options("/whep/x", headers=asks | {"origin": "https://evil.example"})
+            assert other.status_code == 403
+            assert "access-control-allow-origin" not in other.headers
+
+    asyncio.run(run())
+
+
+def test_a_session_that_waits_is_no_session_to_watch_yet():
+    async def run():
+        hub = FakeHub()
+        hub.rooms = 0
+        async with serving(hub) as (server, http):
+            message = Open(prompt="x", width=64, height=64, fps=30.0)
+            live = await server.open(message, Told(server))
+            answer = await http.post(f"/whep/{live.id}", headers=TYPE, content=NO_KEYS)
+            assert answer.status_code == 409
+            assert int(answer.headers["retry-after"]) > 0
+
+    asyncio.run(run())
+
+
 def test_servers_that_help_are_named():
     async def run():
         servers = [
             {"urls": "stun:stun.example:3478"},
-            {"urls": "turn:turn.example:3478", "username": "u", "credential": "p"},
+            {"urls": "turn:turn.example:3478", "username": "u", "credential": 'p"\\'},
         ]
+        assert links(servers)[1].endswith(r'username="u"; credential="p\"\\"; credential-type="password"')
         async with serving(FakeHub()) as (server, http):
-            offering = await http.options("/whip")
-            assert offering.headers["accept-post"] == SDP
             source = Client()
             source.pc.addTrack(Camera(lambda i: picture()))
             offer = await source.offer()
@@ -198,3 +273,25 @@ def test_codecs_of_programs(codec):
             await source.close()
 
     asyncio.run(run())
+
+
+def test_a_source_is_commanded_and_goes_on_when_who_did_it_leaves():
+    async def run(here):
+        async with httpx2.AsyncClient(base_url=here.url) as http:
+            source = Client()
+            source.pc.addTrack(Camera(lambda i: picture()))
+            answer = await http.post("/whip?prompt=x&size=64x64", content=await source.offer(), headers=TYPE)
+            await source.take(answer.text)
+            await until(lambda: here.editor.steps)
+            page = await asyncio.to_thread(Page, here, resume=answer.headers["location"].rpartition("/")[2])
+            page.tell({"type": "set_prompt", "prompt": "make it snow", "n": 1})
+            assert (await asyncio.to_thread(page.hear, "applied"))["n"] == 1
+            page.vanish()
+            await until(lambda: here.server.connections == 0)
+            await asyncio.sleep(0.5)
+            assert here.hub.state(*here.hub.sessions) == "running"
+            await source.close()
+            await until(lambda: here.hub.sessions == ())
+
+    with running(Limits(grace_seconds=0.2)) as here:
+        asyncio.run(run(here))

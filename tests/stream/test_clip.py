@@ -25,8 +25,7 @@ from sana_streaming.stream.run import edit_file
 from sana_streaming.text import load_encoder
 
 from ..clips import sound_of, times_of, write_clip
-from ..test_checkpoint import published
-from ..tiny_2b import tiny_2b
+from ..tiny_2b import published, tiny_2b
 from .tiny import SIZE, encode_text, picture, tiny_editor
 
 

@@ -8,41 +8,24 @@ import torch
 from torch import Tensor
 
 from sana_streaming import checkpoint
-from sana_streaming.codec import build_codec
-from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, SamplerConfig, TextConfig
 from sana_streaming.diffusion.flow import Sampling
-from sana_streaming.model.dit import DiT
 from sana_streaming.state import nbytes, tensors
 from sana_streaming.stream.editor import Editor, pick_device
 from sana_streaming.stream.road import draw_noise, edit_chunk, edit_clip, init_state, to_signed, to_uint8
 
-CONFIG = ModelConfig(
-    name="tiny",
-    dit=DiTConfig(latent_channels=4, dim=24, depth=4, heads=2, text_dim=5, ffn_dim=16, window=4),
-    codec=CodecConfig("nano", 4, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(8, 8, 8)),
-    text=TextConfig("minilm", dim=5, max_tokens=8),
-    sampler=SamplerConfig(first_chunk=2, chunk=1, steps=2, shift=3.0),
+from .tiny import SMALL, encode_text, random_editor
+
+CONFIG = replace(
+    SMALL,
+    dit=replace(SMALL.dit, depth=4, softmax_ratio=0.25, window=4),
+    sampler=replace(SMALL.sampler, first_chunk=2),
 )
 SIZE = (32, 48)
 
 
-def encode_text(prompt: str) -> Tensor:
-    """Other words, other states."""
-    if not prompt.strip():
-        raise ValueError("expected an instruction, got an empty prompt")
-    return torch.randn(len(prompt), 5, generator=torch.Generator().manual_seed(sum(map(ord, prompt))))
-
-
 @pytest.fixture
 def editor() -> Editor:
-    torch.manual_seed(0)
-    dit, codec = DiT(CONFIG.dit), build_codec(CONFIG.codec)
-    with torch.no_grad():
-        for parameter in [*dit.parameters(), *codec.parameters()]:
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    dit.eval().requires_grad_(False)
-    codec.eval().requires_grad_(False)
-    return Editor(CONFIG, dit, codec, encode_text)
+    return random_editor(CONFIG)
 
 
 def video(chunks: int = 4) -> list[Tensor]:

@@ -7,20 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sana_streaming.codec import build_codec
-from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, SamplerConfig, TextConfig
 from sana_streaming.model.dit import DiT
 from sana_streaming.state import tensors
 from sana_streaming.stream.editor import Editor
 from sana_streaming.stream.session import Session
 
-CONFIG = ModelConfig(
-    name="small",
-    dit=DiTConfig(latent_channels=4, dim=24, depth=2, heads=2, text_dim=5, ffn_dim=16, softmax_ratio=0.5),
-    codec=CodecConfig("nano", 4, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(8, 8, 8)),
-    text=TextConfig("minilm", dim=5, max_tokens=8),
-    sampler=SamplerConfig(first_chunk=1, chunk=1, steps=2, shift=3.0),
-)
+from .tiny import SMALL, encode_text, random_editor
 
 
 class Trouble(torch.nn.Module):
@@ -50,11 +42,10 @@ def full(velocity: Tensor) -> Tensor:
 
 
 def troubled() -> tuple[Session, Trouble]:
-    torch.manual_seed(0)
-    trouble = Trouble(DiT(CONFIG.dit)).eval().requires_grad_(False)
-    codec = build_codec(CONFIG.codec).eval().requires_grad_(False)
-    encode: Callable[[str], Tensor] = lambda prompt: torch.ones(3, 5)  # noqa: E731
-    return Editor(CONFIG, trouble, codec, encode).session("a", guidance=3.0, negative_prompt="b"), trouble  # type: ignore[arg-type]
+    editor = random_editor(SMALL)
+    trouble = Trouble(editor.dit)
+    broken = Editor(SMALL, trouble, editor.codec, encode_text)  # type: ignore[arg-type]
+    return broken.session("a", guidance=3.0, negative_prompt="b"), trouble
 
 
 @pytest.mark.parametrize(

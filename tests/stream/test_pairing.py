@@ -23,7 +23,7 @@ from sana_streaming.stream.road import edit_clip, to_uint8
 from sana_streaming.stream.run import edit_file
 
 from ..clips import sound_of, times_of, write_clip
-from .test_run import FakeReader, FakeWriter, run_whole
+from .fakes import FakeReader, FakeWriter, run_whole
 from .tiny import SIZE, AverageCodec, encode_text, picture, tiny_editor
 
 GOLDEN = Path(__file__).parents[1] / "golden"

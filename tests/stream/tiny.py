@@ -1,5 +1,6 @@
-"""An editor small enough for thousands of chunks: a random transformer, and a codec that only averages."""
+"""Editors small enough for thousands of chunks: random transformers, with a codec that only averages or a real one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sana_streaming.codec import VideoCodec
+from sana_streaming.codec import VideoCodec, build_codec
 from sana_streaming.config import CodecConfig, DiTConfig, ModelConfig, SamplerConfig, TextConfig
 from sana_streaming.model.dit import DiT
 from sana_streaming.stream.editor import Editor
@@ -22,6 +23,13 @@ CONFIG = ModelConfig(
     text=TextConfig("minilm", dim=5, max_tokens=8),
     sampler=SamplerConfig(first_chunk=2, chunk=1, steps=2, shift=3.0),
     prompt_policy="recache",
+)
+SMALL = ModelConfig(  # the real thing all through
+    name="small",
+    dit=DiTConfig(latent_channels=4, dim=24, depth=2, heads=2, text_dim=5, ffn_dim=16, softmax_ratio=0.5),
+    codec=CodecConfig("nano", 4, frames_per_latent=4, stride=16, first_latent_frames=4, widths=(8, 8, 8)),
+    text=CONFIG.text,
+    sampler=replace(CONFIG.sampler, first_chunk=1),
 )
 
 
@@ -70,14 +78,17 @@ def encode_text(prompt: str) -> Tensor:
 
 
 def tiny_editor(first_chunk: int = 2, chunk: int = 1, **dit_changes: Any) -> Editor:
-    torch.manual_seed(0)
     sampler = replace(CONFIG.sampler, first_chunk=first_chunk, chunk=chunk)
-    config = replace(CONFIG, dit=replace(CONFIG.dit, **dit_changes), sampler=sampler)
-    dit = DiT(config.dit)
+    return random_editor(replace(CONFIG, dit=replace(CONFIG.dit, **dit_changes), sampler=sampler), AverageCodec)
+
+
+def random_editor(config: ModelConfig, build: Callable[[CodecConfig], VideoCodec] = build_codec) -> Editor:
+    torch.manual_seed(0)
+    dit, codec = DiT(config.dit), build(config.codec)
     with torch.no_grad():
-        for parameter in dit.parameters():
+        for parameter in [*dit.parameters(), *codec.parameters()]:
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return Editor(config, dit.eval().requires_grad_(False), AverageCodec(config.codec), encode_text)
+    return Editor(config, dit.eval().requires_grad_(False), codec.eval().requires_grad_(False), encode_text)
 
 
 def picture(frames: int) -> Tensor:
