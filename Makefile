@@ -36,7 +36,7 @@ test-gpu: setup
 
 test-browser: setup
 	@$(PIP) install --editable '.[browser]'
-	$(BIN)/python -m pytest --quiet -m browser tests/browser --artefacts runs/browser
+	$(BIN)/python -m pytest --quiet -rs -m browser tests/browser --artefacts runs/browser
 
 check: setup
 	$(BIN)/python -m ruff check

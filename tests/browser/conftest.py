@@ -1,16 +1,20 @@
 """A real browser with a synthetic camera, and a real server whose editor needs no model: it turns pictures into
 negatives."""
 
+import asyncio
 import os
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from torch import nn
 
@@ -33,10 +37,11 @@ FLAGS = (
     "--disable-gpu",
     "--disable-background-networking",
     "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream=device-count=2",
 )
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 20.0  # seconds
+RATE = 48_000  # samples a second
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,6 +63,11 @@ class Running:
     editor: FakeEditor
     url: str
     stop: Callable[[], None]
+    loop: asyncio.AbstractEventLoop
+
+    def run(self, work: Coroutine) -> Any:
+        """On the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
 
     @property
     def prompts(self) -> list[str]:
@@ -65,7 +75,7 @@ class Running:
         return [session.prompt for session, _ in self.editor.steps[-1:]]
 
 
-def run_server(recordings: Path, port: int = 0, token: str | None = None) -> Running:
+def run_server(recordings: Path, port: int = 0, token: str | None = None, **limits: Any) -> Running:
     import uvicorn
 
     from sana_streaming.server.app import Server, create_app
@@ -75,12 +85,18 @@ def run_server(recordings: Path, port: int = 0, token: str | None = None) -> Run
     editor = FakeEditor(FakeClock())
     editor.dit, editor.codec = nn.Linear(1, 1), nn.Linear(1, 1)  # type: ignore[attr-defined]  # for the log's header
     editor.config = replace(editor.config, edits=EDITS)
-    server = Server(Hub(editor, Limits(side=SIDE)), Trust(token), recordings=recordings)  # type: ignore[arg-type]
+    server = Server(Hub(editor, Limits(side=SIDE, **limits)), Trust(token), recordings=recordings)  # type: ignore[arg-type]
     listening = socket.create_server(("127.0.0.1", port))
     running = uvicorn.Server(
         uvicorn.Config(create_app(server), log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)
     )
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(running.serve([listening]))
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     until(lambda: running.started)
 
@@ -90,7 +106,7 @@ def run_server(recordings: Path, port: int = 0, token: str | None = None) -> Run
         listening.close()
         assert not thread.is_alive()
 
-    return Running(server, editor, f"http://127.0.0.1:{listening.getsockname()[1]}/", stop)
+    return Running(server, editor, f"http://127.0.0.1:{listening.getsockname()[1]}/", stop, loop)
 
 
 @pytest.fixture
@@ -118,7 +134,9 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     contexts, wrong = [], []
 
     def new(width: int = 1280, height: int = 800, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, permissions=["camera"], **options)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, permissions=["camera", "microphone"], **options
+        )
         contexts.append(context)
         context.set_default_timeout(1000 * PATIENCE)
         page = context.new_page()
@@ -130,6 +148,41 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A second of one colour."""
+    path = tmp_path / "clip.webm"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), (200, 60, 30), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def loud_clip(tmp_path: Path) -> Path:
+    """Two seconds of a tone."""
+    path = tmp_path / "loud.webm"
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)).astype(np.int16)
+    with av.open(path, "w") as container:
+        video, audio = container.add_stream("libvpx", rate=10), container.add_stream("libopus", rate=RATE)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        audio.layout = "mono"
+        for i in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 10 * i, np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        for i in range(0, len(tone), 960):
+            block = av.AudioFrame.from_ndarray(tone[None, i : i + 960], format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = RATE, i, Fraction(1, RATE)
+            container.mux(audio.encode(block))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    return path
 
 
 @pytest.fixture

@@ -2,50 +2,20 @@
 
 import re
 
-import av
-import numpy as np
 import pytest
 
 from .conftest import run_server, until
-
-NOTHING = "\N{EN DASH}"  # in place of a number
+from .pages import COLOUR, NOTHING, begin, is_black, is_negative, moves, pressed, text
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
 
-# Mean colours of the middle of a canvas
-COLOUR = """id => {
-  const canvas = document.getElementById(id), side = 32;
-  const small = new OffscreenCanvas(side, side).getContext("2d");
-  small.drawImage(canvas, 0, 0, canvas.width, canvas.height * 0.9, 0, 0, side, side);
-  const { data } = small.getImageData(0, 0, side, side), sum = [0, 0, 0];
-  for (let i = 0; i < data.length; i++) if (i % 4 < 3) sum[i % 4] += data[i];
-  return sum.map(value => value / side / side);
+# The last row of the edited picture in its middle, beside one above it: red, green and blue of both
+EDGE = """() => {
+  const canvas = document.getElementById("edited"), context = canvas.getContext("2d");
+  const row = (y) => [...context.getImageData(canvas.width / 2, y, 1, 1).data];
+  const [inner, last] = [row(canvas.height - 8), row(canvas.height - 1)];
+  return [0, 1, 2].map((i) => [inner[i], last[i]]);
 }"""
-
-
-def begin(page, live, query=""):
-    """A page whose camera is edited."""
-    page.goto(live.url + query)
-    page.get_by_role("button", name="Use the camera").click()
-    page.locator("#veil").wait_for(state="hidden")
-    return page
-
-
-def text(page, id):  # noqa: A002
-    return page.locator(f"#{id}").inner_text()
-
-
-def is_negative(page, of="source"):
-    source, edited = page.evaluate(COLOUR, of), page.evaluate(COLOUR, "edited")
-    return all(abs(255 - a - b) < 25 for a, b in zip(source, edited, strict=True))
-
-
-def is_black(page):
-    return max(page.evaluate(COLOUR, "edited")) < 8
-
-
-def pressed(page, id):  # noqa: A002
-    return page.locator(f"#{id}").get_attribute("aria-pressed") == "true"
 
 
 @pytest.mark.parametrize(("query", "name"), [("", "WebRTC"), ("?transport=ws", "WebSocket")], ids=["webrtc", "ws"])
@@ -58,22 +28,29 @@ def test_camera_comes_back_edited(live, new_page, picture_of, query, name):
     until(lambda: text(page, "fps-out") not in (NOTHING, "0.0"))
     for value in ("fps-in", "factor", "chunk-p95", "dropped", "repeated", "memory"):
         until(lambda: text(page, value) != NOTHING)  # noqa: B023  # asked before the next one
+    assert max(abs(inner - last) for inner, last in page.evaluate(EDGE)) < 16
     picture_of(page, f"side-{name}")
 
 
 def test_without_a_way_for_webrtc_the_websocket_takes_over(live, new_page):
+    """And gives way again when the network says that it is another one."""
     page = new_page()
-    page.add_init_script("RTCPeerConnection.prototype.addIceCandidate = async () => {};")
     page.add_init_script("""{
-      const set = RTCPeerConnection.prototype.setRemoteDescription;
+      const { setRemoteDescription: set, addIceCandidate: add } = RTCPeerConnection.prototype;
+      window.blocked = true;
+      RTCPeerConnection.prototype.addIceCandidate = async function (c) { if (!blocked) await add.call(this, c); };
       RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
-        return set.call(this, { type, sdp: sdp.replace(/a=candidate.*\\r\\n/g, "").replace(/a=ice-pwd:.*/g,
-          "a=ice-pwd:aaaaaaaaaaaaaaaaaaaaaaaa") });
+        const none = (lines) => lines.replace(/a=candidate.*\\r\\n/g, "")
+          .replace(/a=ice-pwd:.*/g, "a=ice-pwd:aaaaaaaaaaaaaaaaaaaaaaaa");
+        return set.call(this, { type, sdp: blocked ? none(sdp) : sdp });
       };
     }""")
     begin(page, live)
     until(lambda: is_negative(page))
     page.locator("#connection", has_text="WebSocket, running").wait_for()
+    page.evaluate("() => { blocked = false; dispatchEvent(new Event('online')); }")
+    page.locator("#connection", has_text="WebRTC, running").wait_for()
+    until(lambda: moves(page))
 
 
 def test_prompt_is_accepted_then_applied_at_a_chunk(live, new_page, picture_of):
@@ -178,43 +155,6 @@ def test_slider_moves(live, new_page, picture_of):
     picture_of(page, "slider")
 
 
-@pytest.mark.parametrize("query", ["", "?transport=ws"], ids=["webrtc", "ws"])
-def test_reconnect_restores_prompt(live, new_page, query):
-    """The line is cut; a command given meanwhile holds when it is back."""
-    page = new_page()
-    page.add_init_script("""{
-      const Real = WebSocket;
-      window.sockets = [];
-      window.WebSocket = class extends Real { constructor(...a) { super(...a); sockets.push(this); } };
-    }""")
-    begin(page, live, query)
-    [session] = live.server.hub.sessions
-    page.evaluate("sockets.at(-1).close()")
-    page.locator("#connection", has_text="reconnecting").wait_for()
-    page.get_by_label("Instruction").fill("make it snow")
-    page.get_by_label("Instruction").press("Enter")
-    until(lambda: live.prompts == ["make it snow"])
-    assert live.server.hub.sessions == (session,)
-    page.locator("#connection", has_text="running").wait_for()
-    until(lambda: is_negative(page))
-
-
-def test_server_that_was_started_again_gets_prompt_and_bypass(live, new_page, tmp_path):
-    page = begin(new_page(), live, "?transport=ws")
-    page.get_by_role("button", name="snow").click()
-    page.locator("#receipt", has_text="in force from chunk").wait_for()
-    page.keyboard.press("p")
-    until(lambda: is_black(page))
-    live.stop()
-    port = int(live.url.rsplit(":", 1)[1].strip("/"))
-    again = run_server(tmp_path / "again", port)
-    try:
-        until(lambda: again.prompts == ["make it snow"])
-        until(lambda: pressed(page, "panic"))
-    finally:
-        again.stop()
-
-
 def test_session_that_ended_can_be_begun_again(live, new_page):
     page = begin(new_page(), live, "?transport=ws")
     [session] = live.server.hub.sessions
@@ -235,6 +175,25 @@ def test_page_that_is_left_ends_its_session(live, new_page):
     until(lambda: session not in live.server.hub.sessions or live.server.hub.state(session) == "draining")
 
 
+def test_who_finds_no_room_waits_in_view_of_the_queue(new_page, tmp_path, picture_of):
+    running = run_server(tmp_path, sessions=1)
+    try:
+        first = begin(new_page(), running, "?transport=ws")
+        second = new_page()
+        second.goto(running.url + "?transport=ws")
+        second.get_by_role("button", name="Use the camera").click()
+        second.locator("#veil", has_text="place 1 in the queue").wait_for()
+        second.locator("#connection", has_text="waiting, place 1").wait_for()
+        assert second.get_by_role("button", name="Pause").is_disabled()
+        until(lambda: max(second.evaluate(COLOUR, "source")) > 50)  # what will be edited is seen meanwhile
+        picture_of(second, "queue")
+        first.goto("about:blank")
+        second.locator("#veil").wait_for(state="hidden")
+        until(lambda: is_negative(second))
+    finally:
+        running.stop()
+
+
 def test_record_and_download(live, new_page, picture_of):
     page = begin(new_page(), live, "?transport=ws")
     page.keyboard.press("r")
@@ -249,20 +208,6 @@ def test_record_and_download(live, new_page, picture_of):
     names = page.locator("#recordings button").all_inner_texts()
     assert {"edited.mp4", "session.jsonl", "source.mkv"} <= set(names)
     picture_of(page, "recorded")
-
-
-@pytest.fixture
-def clip(tmp_path):
-    """A second of one colour."""
-    path = tmp_path / "clip.webm"
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libvpx", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for _ in range(10):
-            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), (200, 60, 30), np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def test_a_clip_is_looped_and_takes_the_place_of_the_camera(live, new_page, clip):
@@ -332,3 +277,18 @@ def test_before_a_source_is_chosen(live, new_page, picture_of):
     picture_of(page, "welcome")
     page.set_viewport_size({"width": 390, "height": 844})
     picture_of(page, "welcome-portrait")
+
+
+def test_screen_stays_on_while_there_is_a_picture(live, new_page):
+    page = new_page()
+    page.add_init_script("""navigator.wakeLock.request = async () => (window.locks = (window.locks ?? 0) + 1,
+      { release: async () => { locks--; } });""")
+    page.goto(live.url + "?transport=ws")
+    assert page.evaluate("window.locks") is None
+    page.get_by_role("button", name="Use the camera").click()
+    until(lambda: page.evaluate("window.locks") == 1)
+    page.get_by_role("button", name="Screen", exact=True).click()
+    page.locator("[data-source=screen][aria-pressed=true]").first.wait_for()
+    until(lambda: page.evaluate("window.locks") == 1)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    until(lambda: page.evaluate("window.locks") == 1)

@@ -1,6 +1,8 @@
 // The control connection: commands and receipts, and a session that is taken up again when the line was lost.
 
 const WAITS = [500, 1000, 2000, 4000, 8000]; // ms before each new try
+const SILENCE = 6000; // ms without a word after which the line is lost: figures come every second
+const OPENING = 20_000; // ms, likewise, for the first word
 const FINAL = new Set(["token", "invalid", "busy"]); // errors before `opened` that another try would meet again
 
 export class Control extends EventTarget {
@@ -14,6 +16,10 @@ export class Control extends EventTarget {
     this.timer = null;
     this.number = 0;
     this.isOpen = false;
+    this.queued = false;
+    this.heardAt = 0; // ms
+    setInterval(() => this.listen(), 1000);
+    addEventListener("online", () => this.timer !== null && this.connect());
   }
 
   // A session is open, or on its way.
@@ -34,19 +40,30 @@ export class Control extends EventTarget {
     const socket = new WebSocket(`${scheme}//${location.host}/api/session`);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
-    this.isOpen = false;
+    this.isOpen = this.queued = false;
+    this.heardAt = performance.now();
     this.tell("connecting");
     socket.onopen = () =>
       socket.send(JSON.stringify({ type: "open", ...this.wanted, token: this.token, resume: this.id }));
     socket.onmessage = ({ data }) => {
       if (socket !== this.socket) return;
+      this.heardAt = performance.now();
       if (typeof data === "string") this.heard(JSON.parse(data));
       else this.tell("picture", data);
     };
     socket.onclose = () => socket === this.socket && this.lost();
   }
 
+  // A network that is gone says nothing of it.
+  listen() {
+    const { socket } = this;
+    if (!socket || this.queued || performance.now() - this.heardAt < (this.isOpen ? SILENCE : OPENING)) return;
+    this.lost();
+    socket.close();
+  }
+
   heard(message) {
+    this.queued = message.type === "queued";
     if (message.type === "opened") {
       this.id = message.id;
       this.isOpen = true;

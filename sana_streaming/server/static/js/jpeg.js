@@ -9,7 +9,7 @@ const ENCODING = 2;
 
 export class Jpeg {
   name = "WebSocket";
-  connected = true;
+  moving = true;
 
   constructor(control, output) {
     this.control = control;

@@ -1,374 +1,278 @@
 // The page: what is clicked, typed and told, and how the parts meet.
 
+import * as chips from "./chips.js";
+import { Commands } from "./commands.js";
 import { Control } from "./control.js";
-import { Jpeg } from "./jpeg.js";
+import { $, press, pressed, set } from "./dom.js";
 import { listen } from "./keys.js";
 import { Output } from "./output.js";
 import { Past } from "./past.js";
+import { Picker, refusal } from "./picker.js";
+import * as prompt from "./prompt.js";
+import * as recordings from "./recordings.js";
+import { Road } from "./road.js";
+import * as settings from "./settings.js";
+import { Sound } from "./sound.js";
 import { Source } from "./source.js";
 import * as status from "./status.js";
-import { WebRtc } from "./webrtc.js";
+import * as views from "./view.js";
 
-const $ = (id) => document.getElementById(id);
-const all = (selector) => [...document.querySelectorAll(selector)];
 const query = new URLSearchParams(location.search);
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const authorized = { headers: token ? { Authorization: `Bearer ${token}` } : {} };
 
-const stage = $("stage");
 const source = new Source($("source"));
 const output = new Output($("edited"), source.times);
 const past = new Past($("before"));
+const sound = new Sound();
 const control = new Control(token);
-let transport = null;
-let state = null; // as the server told it last
-let noWay = query.get("transport") === "ws"; // WebRTC does not get through
-const asked = new Map(); // number of a prompt that was sent -> its text
-const wished = { bypass: false, panic: false }; // for a session that replaces a lost one
-
-// Source
-
-async function choose(kind, file = null) {
-  if (kind === "clip" && !file) {
-    $("file").click();
-    return;
-  }
-  try {
-    await source[kind](file);
-  } catch (error) {
-    status.message(refusal(error), "error");
-    return;
-  }
-  $("welcome").hidden = true;
-  all("[data-source]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.source === kind));
-  mirror();
-  if (control.isOpen) run();
-  else if (!control.wanted || !control.busy) begin();
-}
-
-function refusal(error) {
-  if (error.name === "NotAllowedError") return "the browser was not allowed to use that picture";
-  if (error.name === "NotFoundError") return "there is no camera";
-  return error.message;
-}
-
-function mirror() {
-  const own = source.kind === "camera" && source.facing !== "environment";
-  $("mirror").hidden = !own;
-  stage.classList.toggle("mirrored", own && $("mirror").getAttribute("aria-pressed") === "true");
-}
-
-source.onended = (kind) => {
-  status.message(`the ${kind} ended; choose another source`, "warning");
-  all("[data-source]").forEach((button) => button.setAttribute("aria-pressed", "false"));
-  $("welcome").hidden = false;
-};
-source.onframe = (canvas, stamp) => {
-  if (stage.dataset.view === "slider") past.keep(canvas, stamp);
-  transport?.send(canvas, stamp);
-};
-output.onstamp = (stamp) => stage.dataset.view === "slider" && past.show(stamp);
+const commands = new Commands(control);
+const road = new Road(control, output, source, sound, { always: query.get("transport") === "ws", authorized });
+const picker = new Picker(source, sound, chosen);
+let opened = null; // as the server told it
+let state = null; // likewise, last
+let renewing = false; // the session ends so that another one begins
+const wished = { pause: false, bypass: false, panic: false }; // for a session that replaces a lost one
 
 // Session
 
-let opened = null;
-let carries = 0;
+const alike = (a, b) => Math.abs(Math.log((a.width * b.height) / (a.height * b.width))) < 0.05;
+
+function chosen() {
+  if (!control.busy) begin();
+  else if (control.isOpen && (state?.recording || alike(source.shape, control.wanted))) run(opened);
+  else if (control.isOpen) renew();
+}
 
 function begin() {
-  const prompt = $("prompt").value.trim();
-  if (!prompt) {
+  if (!prompt.text()) {
     status.message("type an instruction first", "error");
-    $("prompt").focus();
+    prompt.focus();
     return;
   }
-  $("veil").hidden = false;
-  $("veil").textContent = "Warming up…";
+  veil("Warming up…");
   output.shown = 0;
-  control.open({ prompt, ...source.shape, stamped: true });
+  control.open({ prompt: prompt.text(), ...source.shape, ...settings.chosen, stamped: true });
+  run(source.shape); // to be seen while it waits
 }
 
-function run() {
-  source.run(opened.width, opened.height, control.wanted.height, opened.fps);
+// Another session takes the place of this one, for what is settled when a session begins.
+function renew() {
+  renewing = true;
+  control.send("close");
 }
 
-async function carry() {
-  const turn = ++carries;
-  transport?.close();
-  transport = null;
-  let ice = [];
-  if (!noWay) {
-    try {
-      ice = (await (await fetch("api/ice", authorized)).json()).iceServers ?? [];
-    } catch {
-      // peers find each other without help, or fall back
-    }
-  }
-  if (!control.isOpen || turn !== carries) return;
-  transport = noWay ? new Jpeg(control, output) : new WebRtc(control, output, source.canvas, ice, failed);
-  connected();
+function run({ width, height, fps }) {
+  source.run(width, height, control.wanted.height, fps);
+  views.shape(width, height, source.canvas.height);
 }
 
-function failed() {
-  if (!transport.connected) {
-    noWay = true;
-    status.message("WebRTC found no way; pictures travel over the WebSocket", "warning");
-  }
-  carry();
-}
-
-function connected() {
-  const waits = transport?.name === "WebRTC" && !transport.connected;
-  status.connection(`${transport?.name ?? ""}${waits ? " connecting" : ""}, ${state?.state ?? "opening"}`);
-}
-
-function ended(text) {
-  opened = state = null;
-  transport?.close();
-  transport = null;
-  asked.clear();
-  source.ticker.postMessage(0);
-  status.connection("not connected");
+function veil(text) {
   $("veil").hidden = false;
-  $("veil").textContent = `${text}. Press Apply to begin again.`;
+  set("veil", text);
+}
+
+const connected = () => status.connection([road.text, state?.state ?? "opening"].filter(Boolean).join(", "));
+
+function leave() {
+  opened = state = null;
+  road.close();
+  source.ticker.postMessage(0);
   enable();
 }
 
+function ended(text) {
+  leave();
+  status.connection("not connected");
+  veil(`${text}. Press Apply to begin again.`);
+}
+
 const heard = {
-  connecting: () => status.connection(control.tries ? "reconnecting" : "connecting"),
+  connecting() {
+    status.connection(control.tries ? "reconnecting" : "connecting");
+    enable();
+  },
   opened(message) {
     opened = message;
-    stage.style.setProperty("--ratio", message.width / message.height);
-    run();
-    stage.style.setProperty("--rows", source.canvas.height / message.height);
+    run(message);
     output.resize(message.width, message.height);
     past.resize(message.width, message.height);
-    $("model").textContent = message.model;
-    $("prompt").maxLength = message.prompt_limit;
-    remaining();
-    chips(message.edits);
+    set("model", message.model);
+    prompt.limit(message.prompt_limit);
+    chips.fill(message.edits, (example) => {
+      prompt.fill(example);
+      instruct(example);
+    });
     enable();
     if (message.resumed) {
       status.message("connected again");
+      if (renewing) control.send("close");
     } else {
-      receipt("in force from the beginning", "applied");
+      renewing = false;
+      prompt.receipt("in force from the beginning", "applied");
+      settings.receipt("");
       for (const command of ["bypass", "panic"]) if (wished[command]) control.send(command, { on: true });
+      if (wished.pause) control.send("pause");
     }
-    carry();
+    road.open();
   },
   state(message) {
     const first = state === null;
     state = message;
     if (first && message.prompt !== control.wanted.prompt) instruct(control.wanted.prompt); // typed while offline
-    all("#chips button").forEach((chip) => chip.setAttribute("aria-pressed", chip.title === message.prompt));
-    press("pause", message.state === "paused");
-    for (const name of ["bypass", "panic"]) press(name, message[name]);
-    press("record", message.recording);
+    if (first && message.seed !== control.wanted.seed) reseed();
+    chips.mark(message.prompt);
+    settings.tell(message);
+    label("pause", message.state === "paused");
+    for (const name of ["bypass", "panic"]) press($(name), message[name]);
+    label("record", message.recording);
     connected();
-  },
-  accepted({ n }) {
-    if (asked.has(n)) receipt("accepted, waits for its chunk");
-  },
-  applied({ n, command, chunk, frame }) {
-    if (asked.delete(n)) receipt(`in force from chunk ${chunk}, frame ${frame}`, "applied");
-    else if (command === "anchor") status.message(`anchored at chunk ${chunk}`);
   },
   stats(message) {
     status.stats(message);
     connected();
   },
   warning: ({ message }) => status.message(message, "warning"),
-  error({ message, n }) {
+  error({ message }) {
     status.message(message, "error");
-    if (asked.delete(n)) {
-      receipt("refused", "refused");
-      if (state) control.wanted.prompt = state.prompt;
-    }
-    if (!control.wanted || !control.busy) ended(message);
+    if (!control.busy) ended(message);
   },
   queued: ({ position }) => {
     status.connection(`waiting, place ${position}`);
-    $("veil").textContent = `The server is full: place ${position} in the queue.`;
+    veil(`The server is full: place ${position} in the queue.`);
   },
-  answer: (message) => transport?.answer?.(message),
-  candidate: (message) => transport?.candidate?.(message),
-  picture: (data) => transport?.picture?.(data),
-  recorded: ({ files }) => recordings(files),
-  closed: ({ reason }) => ended(`The session ended: ${reason || "closed"}`),
+  answer: (message) => road.transport?.answer?.(message),
+  candidate: (message) => road.transport?.candidate?.(message),
+  picture: (data) => road.transport?.picture?.(data),
+  recorded: ({ files }) => recordings.offer(files, authorized),
+  closed({ reason }) {
+    if (!renewing) {
+      ended(`The session ended: ${reason || "closed"}`);
+      return;
+    }
+    leave();
+    begin();
+  },
   lost({ was }) {
     state = null;
-    transport?.close();
-    transport = null;
-    asked.clear();
+    road.lost();
     status.connection("reconnecting");
     if (was) status.message("the connection was lost; trying again", "warning", 0);
     enable();
   },
 };
 for (const [type, hear] of Object.entries(heard)) control.addEventListener(type, ({ detail }) => hear(detail));
+addEventListener("pagehide", () => control.send("close")); // makes room for others at once
+
+// Pictures and sound
+
+source.onframe = (canvas, stamp) => {
+  if (views.slides()) past.keep(canvas, stamp);
+  else past.forget();
+  road.transport?.send(canvas, stamp);
+};
+output.onstamp = (stamp) => views.slides() && past.show(stamp);
 output.onfirst = () => {
   $("veil").hidden = true;
   $("full").disabled = $("pip").disabled = false;
 };
-addEventListener("pagehide", () => control.send("close")); // makes room for others at once
+road.onchange = () => {
+  if (control.isOpen) connected();
+  press($("microphone"), source.kind !== "clip" && sound.track !== null);
+  $("mute").hidden = !sound.track || !road.carriesSound;
+  press($("mute"), !sound.audible);
+};
+road.onwarning = (text) => status.message(text, "warning");
 setInterval(() => status.glass(output.delay), 500);
 
-// Instruction
+// Commands
 
-function instruct(prompt) {
-  if (!control.wanted || !control.busy) {
-    if (source.ready) begin();
-    else status.message("choose a source first");
-    return;
-  }
-  control.wanted.prompt = prompt;
-  const n = control.send("set_prompt", { prompt });
-  if (n === null) receipt("will be sent when connected");
-  else asked.set(n, prompt), receipt("sent");
+// What holds now and in every session that replaces this one, unless the server refuses it.
+function want(type, field, value, show) {
+  control.wanted[field] = value;
+  commands.ask(type, { [field]: value }, (text, kind) => {
+    show(text, kind);
+    if (kind === "refused" && state) control.wanted[field] = state[field];
+  });
 }
 
-function receipt(text, kind = "") {
-  $("receipt").textContent = text;
-  $("receipt").className = kind;
+function instruct(text) {
+  if (control.busy) want("set_prompt", "prompt", text, prompt.receipt);
+  else if (source.ready) begin();
+  else status.message("choose a source first");
 }
 
-function remaining() {
-  const left = $("prompt").maxLength - $("prompt").value.length;
-  $("remaining").textContent = `${left} characters left`;
+function reseed() {
+  if (control.busy) want("set_seed", "seed", settings.chosen.seed, settings.receipt);
+  else settings.receipt("when a session begins");
 }
 
-function chips(edits) {
-  const kinds = Map.groupBy?.(edits, ({ kind }) => kind) ?? grouped(edits);
-  const nodes = [];
-  let number = 0;
-  for (const [kind, ofKind] of kinds) {
-    const title = document.createElement("h2");
-    title.textContent = kind;
-    nodes.push(title);
-    for (const edit of [...ofKind].sort((a, b) => b.strong - a.strong)) {
-      const chip = document.createElement("button");
-      chip.type = "button";
-      chip.title = edit.example;
-      chip.textContent = edit.name.replaceAll("_", " ");
-      chip.setAttribute("aria-pressed", edit.example === control.wanted.prompt);
-      if (++number <= 9) {
-        const key = document.createElement("kbd");
-        key.textContent = number;
-        chip.append(" ", key);
-        chip.setAttribute("aria-keyshortcuts", number);
-      }
-      chip.onclick = () => {
-        $("prompt").value = edit.example;
-        remaining();
-        instruct(edit.example);
-      };
-      nodes.push(chip);
-    }
-  }
-  $("chips").replaceChildren(...nodes);
-}
-
-function grouped(edits) {
-  const kinds = new Map();
-  for (const edit of edits) kinds.set(edit.kind, [...(kinds.get(edit.kind) ?? []), edit]);
-  return kinds;
-}
+prompt.listen(instruct);
+settings.listen({
+  onseed: reseed,
+  onsteps() {
+    settings.receipt(control.busy ? "a new session begins" : "when a session begins");
+    if (control.busy) renew();
+  },
+});
 
 // Show
 
 const LABELS = { pause: ["Pause", "Go on"], record: ["Record", "Stop recording"] };
 
-function press(name, on) {
-  $(name).setAttribute("aria-pressed", on);
-  if (LABELS[name]) $(name).firstChild.data = `${LABELS[name][+on]} `;
+function label(name, on) {
+  press($(name), on);
+  $(name).firstChild.data = `${LABELS[name][+on]} `;
 }
 
 function enable() {
-  for (const name of ["pause", "bypass", "panic", "anchor", "record"]) $(name).disabled = !control.isOpen;
+  for (const name of ["pause", "bypass", "panic", "anchor", "record", "reset"]) $(name).disabled = !control.isOpen;
+  $("restart").disabled = control.busy && !control.isOpen;
 }
 
 function toggle(name) {
   if (!state) return;
-  if (name in wished) wished[name] = !state[name];
-  control.send(name, { on: !(name === "record" ? state.recording : state[name]) });
+  wished[name] = !state[name];
+  control.send(name, { on: wished[name] });
 }
 
 const show = {
-  pause: () => state && control.send(state.state === "paused" ? "resume" : "pause"),
+  pause() {
+    if (!state) return;
+    wished.pause = state.state !== "paused";
+    control.send(wished.pause ? "pause" : "resume");
+  },
   bypass: () => toggle("bypass"),
   panic: () => toggle("panic"),
-  record: () => toggle("record"),
-  anchor: () => control.send("anchor") !== null && status.message("the next chunk becomes the anchor"),
+  record: () => state && control.send("record", { on: !state.recording }),
+  anchor: () => commands.ask("anchor", {}, (text) => status.message(`anchor: ${text}`)),
+  reset: () => commands.ask("reset", {}, settings.receipt),
+  async microphone() {
+    if (pressed($("microphone"))) sound.stop();
+    else if (!road.carriesSound) road.onwarning("there is no sound over the WebSocket");
+    else await sound.microphone().catch((error) => status.message(refusal(error, "microphone"), "error"));
+  },
+  mute() {
+    sound.hear(pressed($("mute")));
+    if (sound.audible && source.kind !== "clip") status.message("you hear the microphone: use headphones", "warning");
+  },
+  full: views.full,
+  pip: views.pip,
   mirror() {
-    press("mirror", $("mirror").getAttribute("aria-pressed") !== "true");
-    mirror();
-  },
-  async full() {
-    if (document.fullscreenElement) await document.exitFullscreen();
-    else await $("edited-pane").requestFullscreen();
-  },
-  async pip() {
-    if (document.pictureInPictureElement) {
-      await document.exitPictureInPicture();
-      return;
-    }
-    const video = $("pip-video");
-    video.srcObject ??= output.canvas.captureStream();
-    await video.play();
-    await video.requestPictureInPicture();
+    press($("mirror"), !pressed($("mirror")));
+    picker.mirror();
   },
 };
-
-function view(name) {
-  stage.dataset.view = name;
-  if (name !== "slider") past.forget();
-  all("button[data-view]").forEach((button) => button.setAttribute("aria-pressed", button.dataset.view === name));
-}
-
-function recordings(files) {
-  const links = files.map((file) => {
-    const link = document.createElement("button");
-    link.type = "button";
-    link.textContent = file.split("/").pop();
-    link.onclick = () => download(file, link.textContent).catch((error) => status.message(error.message, "error"));
-    return link;
-  });
-  $("recordings").hidden = false;
-  $("recordings").replaceChildren("Recorded: ", ...links);
-}
-
-// With the token in a header, where a plain link would need it in the address.
-async function download(address, name) {
-  const answer = await fetch(address, authorized);
-  if (!answer.ok) throw new Error(`${name} could not be fetched: ${answer.status}`);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await answer.blob());
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
-// Hands
 
 for (const [name, act] of Object.entries(show))
-  $(name).onclick = () => Promise.resolve(act()).catch?.((error) => status.message(error.message, "error"));
-all("button[data-source]").forEach((button) => (button.onclick = () => choose(button.dataset.source)));
-all("button[data-view]").forEach((button) => (button.onclick = () => view(button.dataset.view)));
-$("file").onchange = ({ target }) => {
-  const [file] = target.files;
-  if (file) choose("clip", file);
-  target.value = ""; // so that the same file can be chosen again
-};
-$("slider").oninput = ({ target }) => stage.style.setProperty("--cut", `${target.value}%`);
-$("prompt").oninput = remaining;
-$("prompt-form").onsubmit = (event) => {
-  event.preventDefault();
-  const prompt = $("prompt").value.trim();
-  if (prompt) instruct(prompt);
-};
+  $(name).onclick = async () => {
+    try {
+      await act();
+    } catch (error) {
+      status.message(error.message, "error");
+    }
+  };
 $("help-open").onclick = () => $("help").showModal();
-$("full").hidden = !document.fullscreenEnabled;
-$("pip").hidden = !document.pictureInPictureEnabled;
-remaining();
 
 const click = (name) => () => $(name).hidden || $(name).disabled || $(name).click();
 listen({
@@ -378,7 +282,8 @@ listen({
   a: click("anchor"),
   r: click("record"),
   f: click("full"),
-  c: () => view(stage.dataset.view === "slider" ? "side" : "slider"),
+  m: click("mute"),
+  c: views.compare,
   "?": () => $("help").showModal(),
-  ...Object.fromEntries([..."123456789"].map((key) => [key, () => all("#chips button")[key - 1]?.click()])),
+  ...Object.fromEntries([..."123456789"].map((key) => [key, () => chips.pick(key)])),
 });

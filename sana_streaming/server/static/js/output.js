@@ -3,6 +3,7 @@
 import { Reader, ROWS } from "./stamp.js";
 
 const RECENT = 60; // frames that the latency is told of
+const EDGE = 2; // rows at the bottom of the picture into which codecs smear the stripe
 
 export class Output {
   constructor(canvas, times) {
@@ -26,8 +27,11 @@ export class Output {
 
   // An image of the given size, picture and stripe, that is seen at `now` (ms).
   show(image, width, height, now) {
-    const picture = (height * this.canvas.height) / (this.canvas.height + ROWS);
-    this.context.drawImage(image, 0, 0, width, picture, 0, 0, this.canvas.width, this.canvas.height);
+    const { width: columns, height: rows } = this.canvas;
+    const picture = (height * rows) / (rows + ROWS);
+    this.context.drawImage(image, 0, 0, width, picture, 0, 0, columns, rows);
+    const above = picture - ((EDGE + 1) * picture) / rows;
+    this.context.drawImage(image, 0, above, width, 1, 0, rows - EDGE, columns, EDGE);
     if (!this.shown++) this.onfirst();
     const stamp = this.reader.read(image, width, picture, height);
     if (stamp === null || stamp === this.last) return;

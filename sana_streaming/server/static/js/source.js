@@ -35,10 +35,20 @@ export class Source {
     return { width: Math.round(w * scale), height: Math.round(h * scale), fps: this.fps };
   }
 
-  async camera() {
+  // device: its id; the one that looks at the user if none is named.
+  async camera(device = null) {
     if (!navigator.mediaDevices) throw new Error("this browser gives cameras to https and localhost only");
-    const video = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 }, facingMode: "user" };
+    const which = device ? { deviceId: { exact: device } } : { facingMode: "user" };
+    const video = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 }, ...which };
+    if (this.kind === "camera") this.stop(); // phones open one at a time
     await this.play(await navigator.mediaDevices.getUserMedia({ video, audio: false }), "camera");
+  }
+
+  // Those to choose from, by their names, and the id of the one in use.
+  async cameras() {
+    const all = await navigator.mediaDevices.enumerateDevices();
+    const used = this.video.srcObject?.getVideoTracks()[0]?.getSettings().deviceId;
+    return { all: all.filter(({ kind }) => kind === "videoinput"), used };
   }
 
   async screen() {

@@ -1,9 +1,7 @@
 // The bar that is always in view, and the line for messages.
 
-const element = (id) => document.getElementById(id);
-const set = (id, text) => {
-  if (element(id).textContent !== text) element(id).textContent = text;
-};
+import { $, set } from "./dom.js";
+
 const number = (value, digits = 0, unit = "") => (value == null ? "–" : `${value.toFixed(digits)}${unit}`);
 
 export function stats(told) {
@@ -23,8 +21,8 @@ export const connection = (text) => set("connection", text);
 let timer = null;
 export function message(text, kind = "note", seconds = 12) {
   clearTimeout(timer);
-  element("message").dataset.kind = kind;
-  element("message").title = text;
+  $("message").dataset.kind = kind;
+  $("message").title = text;
   set("message", text);
   timer = text && seconds ? setTimeout(() => message(""), 1000 * seconds) : null;
 }
