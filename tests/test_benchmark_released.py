@@ -15,27 +15,29 @@ import torch
 from sana_streaming.stream.editor import Editor
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "released.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 GRID = (2, 3)
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("released", SCRIPT)
+def load(name: str) -> ModuleType:
+    """Scripts are in no package."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-released: Any = load()
+measures: Any = load("released_measures")
+released: Any = load("released")
 
 
 def stream(chunks: int, **dit_changes: Any) -> list[Any]:
-    config = released.tiny()
+    config = measures.tiny()
     config = replace(config, dit=replace(config.dit, **dit_changes))
     with torch.inference_mode():
-        return list(released.endless(config, released.random_editor(config, CPU).dit, GRID, chunks))
+        return list(measures.endless(config, measures.random_editor(config, CPU).dit, GRID, chunks))
 
 
 def test_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,15 +66,15 @@ def test_all_of_it_on_a_gpu(tmp_path: Path) -> None:
 
 
 def test_a_watched_stream_is_the_same_stream() -> None:
-    config = released.tiny()
-    editor = released.random_editor(config, CPU)
-    watch = released.Watch(CPU, "wall")
-    watched = Editor(config, editor.dit, released.WatchedCodec(editor.codec, watch), editor.encode_text)
+    config = measures.tiny()
+    editor = measures.random_editor(config, CPU)
+    watch = measures.Watch(CPU, "wall")
+    watched = Editor(config, editor.dit, measures.WatchedCodec(editor.codec, watch), editor.encode_text)
     plain, noted = editor.session("edit", steps=2), watched.session("edit", steps=2)
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
         frames = torch.randint(0, 256, (plain.chunk_frames, 64, 96, 3), dtype=torch.uint8, generator=generator)
-        with released.noting(editor.dit, watch):
+        with measures.noting(editor.dit, watch):
             watch.note()
             edited = noted.step(frames)
             watch.note()
@@ -84,7 +86,7 @@ def test_a_watched_stream_is_the_same_stream() -> None:
 
 
 def test_weights_are_of_the_types_that_a_checkpoint_is_loaded_in() -> None:
-    editor = released.random_editor(released.tiny(), CPU)
+    editor = measures.random_editor(measures.tiny(), CPU)
     weights = editor.dit.state_dict() | editor.codec.state_dict()
     in_float32 = {name for name, w in weights.items() if w.dtype != torch.bfloat16}
     assert in_float32 == {
@@ -100,37 +102,37 @@ def test_weights_are_of_the_types_that_a_checkpoint_is_loaded_in() -> None:
 
 def test_a_stream_in_bounded_memory_passes() -> None:
     readings = stream(24)
-    assert released.verdict(readings) is None
+    assert measures.verdict(readings) is None
     assert readings[0].state_bytes > 0
 
 
 def test_a_stream_that_grows_is_found() -> None:
     """Softmax blocks that keep every chunk."""
-    assert "memory changed" in released.verdict(stream(24, window=None))
+    assert "memory changed" in measures.verdict(stream(24, window=None))
 
 
 @pytest.mark.parametrize("name", ["state_bytes", "requested"])
 def test_bytes_of_the_state_and_bytes_outside_of_it_count(name: str) -> None:
     first, *rest, last = [replace(r, requested=1000) for r in stream(24)]
-    assert released.verdict([first, *rest, last]) is None
+    assert measures.verdict([first, *rest, last]) is None
     leak = replace(last, **{name: getattr(last, name) + 1})
-    assert f"after {last.chunks}" in released.verdict([first, *rest, leak])
+    assert f"after {last.chunks}" in measures.verdict([first, *rest, leak])
 
 
 def test_a_stream_that_breaks_stops() -> None:
-    config = released.tiny()
-    dit = released.random_editor(config, CPU).dit
+    config = measures.tiny()
+    dit = measures.random_editor(config, CPU).dit
     dit.output.bias.fill_(float("nan"))
     with torch.inference_mode():
-        readings = list(released.endless(config, dit, GRID, 24))
+        readings = list(measures.endless(config, dit, GRID, 24))
     assert [reading.chunks for reading in readings] == [1]
-    assert "not finite" in released.verdict(readings)
+    assert "not finite" in measures.verdict(readings)
 
 
 def test_a_stream_stops_when_its_time_is_over() -> None:
-    config = released.tiny()
+    config = measures.tiny()
     with torch.inference_mode():
-        readings = list(released.endless(config, released.random_editor(config, CPU).dit, GRID, 24, stop_at=0.0))
+        readings = list(measures.endless(config, measures.random_editor(config, CPU).dit, GRID, 24, stop_at=0.0))
     assert [reading.chunks for reading in readings] == [1]
 
 
@@ -153,5 +155,5 @@ def test_what_cannot_be_is_refused(option: list[str], capsys: pytest.CaptureFixt
 
 
 def test_no_video_library_is_needed() -> None:
-    code = f"import runpy, sys; sys.modules['av'] = None; runpy.run_path({str(SCRIPT)!r}, run_name='released')"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys; sys.modules['av'] = None; import released"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=BENCHMARKS)

@@ -35,6 +35,19 @@ class Case:
     def __len__(self) -> int:
         return len(self.source)
 
+    def split(self, clips: int) -> Iterator["Case"]:
+        """The same in cases of at most that many clips."""
+        for start in range(0, len(self), clips):
+            part = slice(start, start + clips)
+            yield replace(
+                self,
+                source=self.source[part],
+                truth=self.truth[part],
+                region=self.region[part],
+                phrases=self.phrases[part],
+                subjects=self.subjects[part],
+            )
+
 
 @dataclass(frozen=True)
 class Amount:
@@ -113,13 +126,4 @@ def split(found: Iterator[Case], pixels: int) -> Iterator[Case]:
     """Cases of more clips than fit become several."""
     for case in found:
         step = max(1, pixels // (case.source.shape[2] * case.source.shape[3]))
-        for start in range(0, len(case), step):
-            part = slice(start, start + step)
-            yield replace(
-                case,
-                source=case.source[part],
-                truth=case.truth[part],
-                region=case.region[part],
-                phrases=case.phrases[part],
-                subjects=case.subjects[part],
-            )
+        yield from case.split(step)

@@ -54,11 +54,19 @@ def stream(editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: i
             done = [whole[:, length:]]
 
 
-def edit(editor: Editor, source: Tensor, phrases: Sequence[str], prompts: Prompts, steps: int) -> Tensor:
-    """Whole clips, RGB uint8 [B, F, H, W, 3], each by an instruction of its own."""
+def edit(
+    editor: Editor, sources: Sequence[Tensor], phrases: Sequence[str], prompts: Prompts, steps: int
+) -> list[Tensor]:
+    """Whole clips of one size, RGB uint8 [n, F, H, W, 3] for each of the sources, all at once, each by an instruction
+    of its own. They are joined chunk by chunk only: whole they are large."""
     text = editor.dit.encode_text(*prompts(phrases))
-    pieces = (source[:, start:end] for start, end in pairwise(bounds(editor, source.shape[1])))
-    return torch.cat(list(stream(editor, pieces, text, steps)), dim=1)
+    edges = list(pairwise(bounds(editor, sources[0].shape[1])))
+    pieces = (torch.cat([source[:, start:end] for source in sources]) for start, end in edges)
+    edited = [torch.empty_like(source) for source in sources]
+    for (start, end), frames in zip(edges, stream(editor, pieces, text, steps), strict=True):
+        for whole, part in zip(edited, frames.split([len(source) for source in sources]), strict=True):
+            whole[:, start:end] = part
+    return edited
 
 
 def reconstruct(codec: VideoCodec, video: Tensor) -> Tensor:
@@ -75,8 +83,8 @@ def true_edit(name: str, source: Tensor, *degree: str) -> Tensor:
     apply = EDITS[name].apply
     if apply is None:
         raise ValueError(f"edit: expected a look or weather, got {name!r}")
-    video = source.permute(0, 1, 4, 2, 3).float() / 255
-    return frames_of(apply(video, Generator().manual_seed(0), *degree))
+    clips = (clip.permute(0, 1, 4, 2, 3).float() / 255 for clip in source.split(1))  # one by one: floats are large
+    return torch.cat([frames_of(apply(clip, Generator().manual_seed(0), *degree)) for clip in clips])
 
 
 def frames_of(video: Tensor) -> Tensor:

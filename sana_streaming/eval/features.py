@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SIDE = 224  # pixels of a picture
-AT_ONCE = 128
+AT_ONCE = 16
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,13 @@ from torch import Tensor
 from sana_streaming.eval.cases import Case
 
 
-def jump_across(video: Tensor, case: Case, edges: Sequence[int]) -> Tensor:
-    """Median error of motion from the last frame of a chunk to the next chunk [n]; edges: first frames, and the end."""
+def flicker(video: Tensor, case: Case, edges: Sequence[int]) -> dict[str, Tensor]:
+    """Median errors of motion [n], from the last frame of a chunk to the next chunk and from frame to frame within
+    chunks; edges: first frames of the chunks, and the end."""
     error = motion_errors(video, case)
-    return _median(error[:, [edge - 1 for edge in edges[1:-1]]])
-
-
-def jump_within(video: Tensor, case: Case, edges: Sequence[int]) -> Tensor:
-    """Median error of motion from frame to frame within chunks [n]"""
-    error = motion_errors(video, case)
-    return _median(error[:, [t for t in range(error.shape[1]) if t + 1 not in edges]])
+    across = [edge - 1 for edge in edges[1:-1]]
+    within = [t for t in range(error.shape[1]) if t not in across]
+    return {"jump_across": _median(error[:, across]), "jump_within": _median(error[:, within])}
 
 
 def motion_errors(video: Tensor, case: Case) -> Tensor:

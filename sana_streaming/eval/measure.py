@@ -1,24 +1,27 @@
 """Every metric on every case: of the edited clips and, beside them, of the unedited source and of the truth after the
 codec. The first is what doing nothing scores, the second what no model can beat by much."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.pairs import Edit
 from sana_streaming.data.prompts import Prompts
-from sana_streaming.eval.cases import PARTICLES, Case, batches
+from sana_streaming.eval.cases import PARTICLES, Case
 from sana_streaming.eval.edits import edit, reconstruct
-from sana_streaming.eval.flicker import jump_across, jump_within
+from sana_streaming.eval.flicker import flicker
 from sana_streaming.eval.recognition import Recogniser
-from sana_streaming.eval.regions import in_region, out_of_region
-from sana_streaming.eval.weather import behind, density, in_place, motion_error
+from sana_streaming.eval.regions import regions
+from sana_streaming.eval.weather import weather
 from sana_streaming.metrics import psnr
 from sana_streaming.stream.editor import Editor
+
+T = TypeVar("T")
 
 UNEDITED, CODEC = "unedited", "codec"
 NEW_OBJECTS = ("replace", "add")
@@ -26,7 +29,9 @@ NEW_OBJECTS = ("replace", "add")
 
 @dataclass(frozen=True)
 class Metric:
-    measure: Callable[[Tensor, Case], Tensor]  # video RGB uint8 [n, F, H, W, 3] -> [n], NaN where it says nothing
+    """measure: video RGB uint8 [n, F, H, W, 3] -> by name what it scores [n], NaN where that says nothing."""
+
+    measure: Callable[[Tensor, Case], dict[str, Tensor]]
     suits: Callable[[Edit], bool]
 
 
@@ -44,63 +49,90 @@ class Score:
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame of each video of a clip, RGB uint8 [H, W, 3] on the CPU."""
+    """One frame of each video of a clip, RGB uint8 [H, W, 3]."""
 
     edit: str
     material: str
     degree: str
     phrase: str
-    pictures: dict[str, Tensor]
+    pictures: dict[str, np.ndarray]
 
 
-def metrics(recogniser: Recogniser, edges: Sequence[int]) -> dict[str, Metric]:
+@dataclass(frozen=True)
+class Measured:
+    """What is known of one batch of clips."""
+
+    scores: list[Score]
+    samples: list[Sample]
+
+
+def metrics(recogniser: Recogniser, edges: Sequence[int]) -> tuple[Metric, ...]:
     """edges: first frames of the chunks, and the end."""
-    return {
-        "psnr": Metric(lambda video, case: psnr(video, case.truth), lambda edit: True),
-        "in_region": Metric(in_region, lambda edit: edit.kind in ("object", "background")),
-        "out_of_region": Metric(out_of_region, lambda edit: edit.kind in ("object", "background")),
-        "rank": Metric(recogniser.rank, lambda edit: edit.name in NEW_OBJECTS),
-        "jump_across": Metric(partial(jump_across, edges=edges), lambda edit: True),
-        "jump_within": Metric(partial(jump_within, edges=edges), lambda edit: True),
-        "density": Metric(density, lambda edit: edit.name in PARTICLES),
-        "in_place": Metric(in_place, lambda edit: edit.name in PARTICLES),
-        "motion_error": Metric(motion_error, lambda edit: edit.name in PARTICLES),
-        "behind": Metric(behind, lambda edit: edit.name in PARTICLES),
-    }
+    return (
+        Metric(lambda video, case: {"psnr": psnr(video, case.truth)}, lambda edit: True),
+        Metric(regions, lambda edit: edit.kind in ("object", "background")),
+        Metric(lambda video, case: {"rank": recogniser.rank(video, case)}, lambda edit: edit.name in NEW_OBJECTS),
+        Metric(partial(flicker, edges=edges), lambda edit: True),
+        Metric(weather, lambda edit: edit.name in PARTICLES),
+    )
 
 
 def measure(
     editor: Editor,
     prompts: Prompts,
-    found: Iterator[Case],
+    groups: Iterable[list[Case]],
     steps: Sequence[int],
-    chosen: dict[str, Metric],
-    pixels: int,
+    chosen: Sequence[Metric],
     samples_of: int = 1,
     on_batch: Callable[[int], None] = lambda clips: None,
-) -> tuple[list[Score], list[Sample]]:
-    """pixels: how many of one frame of each clip are edited at once; samples_of: clips of each case that are kept."""
-    scores, samples = [], []
-    for group in batches(found, pixels):
-        source, truth = (torch.cat(videos) for videos in zip(*((c.source, c.truth) for c in group), strict=True))
-        phrases = [phrase for case in group for phrase in case.phrases]
-        videos = {UNEDITED: source, CODEC: reconstruct(editor.codec, truth)}
-        videos |= {f"{n} steps": edit(editor, source, phrases, prompts, n) for n in steps}
-        start = 0
-        for case in group:
-            own = {name: video[start : start + len(case)] for name, video in videos.items()}
-            scores += [score for name, video in own.items() for score in judge(name, video, case, chosen)]
-            samples += [sample(own, case, i) for i in range(min(samples_of, len(case)))]
-            start += len(case)
-        on_batch(start)
-    return merged(scores), samples
+) -> list[Measured]:
+    """groups: cases that are edited together, emptied when they have been measured; samples_of: clips of each case
+    whose pictures are kept."""
+    found = []
+    for group in groups:
+        found.append(measure_group(editor, prompts, group, steps, chosen, samples_of))
+        on_batch(sum(map(len, group)))
+        group.clear()  # these videos must not be there while the next ones are rendered
+    return found
 
 
-def judge(name: str, video: Tensor, case: Case, chosen: dict[str, Metric]) -> Iterator[Score]:
-    for metric, how in chosen.items():
-        if how.suits(EDITS[case.edit]):
-            values = tuple(how.measure(video, case).tolist())
-            yield Score(case.edit, case.material, case.degree, name, metric, values)
+def measure_group(
+    editor: Editor,
+    prompts: Prompts,
+    group: Sequence[Case],
+    steps: Sequence[int],
+    chosen: Sequence[Metric],
+    samples_of: int,
+) -> Measured:
+    """One kind of video is made, measured and forgotten after the other: a batch of them is large."""
+    scores: list[list[Score]] = [[] for _ in group]
+    samples = [[sample(case, clip) for clip in range(min(samples_of, len(case)))] for case in group]
+
+    def add(name: str, videos: Iterable[Tensor]) -> None:
+        for case, own, shown, video in zip(group, scores, samples, videos, strict=True):
+            own += judge(name, video, case, chosen)
+            if name not in (UNEDITED, CODEC):
+                for clip, kept in enumerate(shown):
+                    kept.pictures[name] = picture(video[clip])
+
+    add(UNEDITED, (case.source for case in group))
+    add(CODEC, (reconstruct(editor.codec, case.truth) for case in group))
+    sources, phrases = [case.source for case in group], [phrase for case in group for phrase in case.phrases]
+    for n in steps:
+        add(f"{n} steps", edit(editor, sources, phrases, prompts, n))
+    return Measured(flat(scores), flat(samples))
+
+
+def judge(name: str, video: Tensor, case: Case, chosen: Sequence[Metric]) -> Iterator[Score]:
+    """Clip by clip: videos become floats here, which are large."""
+    values: dict[str, list[float]] = {}
+    for one, alone in zip(video.split(1), case.split(1), strict=True):
+        for how in chosen:
+            if how.suits(EDITS[case.edit]):
+                for metric, value in how.measure(one, alone).items():
+                    values.setdefault(metric, []).append(value.item())
+    for metric, row in values.items():
+        yield Score(case.edit, case.material, case.degree, name, metric, tuple(row))
 
 
 def merged(scores: Sequence[Score]) -> list[Score]:
@@ -112,10 +144,15 @@ def merged(scores: Sequence[Score]) -> list[Score]:
     return list(found.values())
 
 
-def sample(videos: dict[str, Tensor], case: Case, clip: int) -> Sample:
-    """A frame at two thirds of the clip."""
-    moment = 2 * case.source.shape[1] // 3
-    edited = {name: video for name, video in videos.items() if name not in (UNEDITED, CODEC)}
-    shown = {"source": case.source, "truth": case.truth, **edited}
-    pictures = {name: video[clip, moment].cpu() for name, video in shown.items()}
+def sample(case: Case, clip: int) -> Sample:
+    pictures = {"source": picture(case.source[clip]), "truth": picture(case.truth[clip])}
     return Sample(case.edit, case.material, case.degree, case.phrases[clip], pictures)
+
+
+def picture(video: Tensor) -> np.ndarray:
+    """A copy of the frame at two thirds of a clip [F, H, W, 3]: a view would keep the clip alive."""
+    return video[2 * len(video) // 3].cpu().numpy().copy()
+
+
+def flat(lists: Iterable[Iterable[T]]) -> list[T]:
+    return [item for items in lists for item in items]

@@ -1,6 +1,7 @@
 """Whether a new object is there: is what stands in its place nearest to pictures of what was asked for?"""
 
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
@@ -25,10 +26,15 @@ class Recogniser:
     def __init__(self, bank: Bank, extractor: Extractor, size: int, rng: Generator):
         """References are the objects of the vocabulary, as large as in edits, over held-out photos."""
         self.names, self.extractor = bank.objects, extractor
-        views = [references(bank, i, size, rng) for i in range(len(self.names))]
-        features = self.extractor(torch.cat(views)).unflatten(0, (len(views), VIEWS)) if views else torch.empty(0, 1, 1)
-        self.common = features.mean(dim=(0, 1)) if views else torch.empty(0)
-        self.prototypes = F.normalize(F.normalize(features - self.common, dim=-1).mean(dim=1), dim=-1)
+        self._views = lambda i: references(bank, i, size, rng)
+
+    @cached_property
+    def known(self) -> tuple[Tensor, Tensor]:
+        """What all pictures of objects have in common [D], and each object without it [N, D]; made when first asked
+        for, which takes a while."""
+        features = torch.stack([self.extractor(self._views(i)) for i in range(len(self.names))])
+        common = features.mean(dim=(0, 1))
+        return common, F.normalize(F.normalize(features - common, dim=-1).mean(dim=1), dim=-1)
 
     def rank(self, video: Tensor, case: Case) -> Tensor:
         """The place of the object that was asked for among all, 1 the nearest; mean over moments [n]"""
@@ -43,8 +49,8 @@ class Recogniser:
                     where.append((clip, moment))
         if not crops:
             return places[:, 0]
-        features = F.normalize(self.extractor(torch.stack(crops)) - self.common, dim=-1)
-        likeness = features @ self.prototypes.T
+        common, prototypes = self.known
+        likeness = F.normalize(self.extractor(torch.stack(crops)) - common, dim=-1) @ prototypes.T
         asked = torch.tensor([self.names.index(case.subjects[clip]) for clip, _ in where], device=likeness.device)
         own = likeness.gather(1, asked[:, None])
         for (clip, moment), place in zip(where, (1 + (likeness > own).sum(dim=1)).tolist(), strict=True):

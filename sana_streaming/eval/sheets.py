@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from sana_streaming.data.edits import EDITS
 from sana_streaming.eval.measure import Sample
@@ -50,11 +49,10 @@ def label(name: str, phrase: str, pictures: str) -> np.ndarray:
     return image
 
 
-def cell(picture: Tensor) -> np.ndarray:
+def cell(image: np.ndarray) -> np.ndarray:
     """RGB uint8 [H, W, 3] -> the same, CELL pixels high"""
     import cv2
 
-    image = picture.numpy()
     width = round(image.shape[1] * CELL / image.shape[0])
     return np.asarray(cv2.resize(image, (width, CELL), interpolation=cv2.INTER_AREA))
 

@@ -21,7 +21,9 @@ def source() -> Tensor:
 
 
 def run(model, source: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-    return edit(model, source, ("invert it", "please invert it"), Prompts(model.encode_text), steps=2)
+    """The two clips as two cases."""
+    phrases, prompts = ("invert it", "please invert it"), Prompts(model.encode_text)
+    return torch.cat(edit(model, source.split(1), phrases, prompts, steps=2))
 
 
 def test_a_model_that_does_nothing_returns_the_source(source: Tensor) -> None:
