@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sana_streaming.config import DiTConfig
+from sana_streaming.ops.linear import Linear
 
 
 class CrossAttention(nn.Module):
@@ -11,11 +12,11 @@ class CrossAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = Linear(dim, dim)
+        self.kv = Linear(dim, 2 * dim)
         self.q_norm = nn.RMSNorm(dim, eps=config.cross_norm_eps)
         self.k_norm = nn.RMSNorm(dim, eps=config.cross_norm_eps)
-        self.out = nn.Linear(dim, dim)
+        self.out = Linear(dim, dim)
 
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """text [B, L, D] -> keys, values [B, N, L, K]"""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sana_streaming.config import DiTConfig
 from sana_streaming.ops.glu_conv import glu_conv
+from sana_streaming.ops.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,10 @@ class FeedForward(nn.Module):
     def __init__(self, config: DiTConfig):
         super().__init__()
         dim, hidden = config.dim, config.ffn_dim
-        self.up = nn.Linear(dim, 2 * hidden)
+        self.up = Linear(dim, 2 * hidden)
         self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden)
-        self.down = nn.Linear(hidden, dim, bias=False)
-        self.temporal = nn.Linear(3 * dim, dim, bias=False)  # taps: the frame before, the frame itself, the frame after
+        self.down = Linear(hidden, dim, bias=False)
+        self.temporal = Linear(3 * dim, dim, bias=False)  # taps: the frame before, the frame itself, the frame after
         nn.init.zeros_(self.temporal.weight)
 
     def init_state(self, batch: int, grid: tuple[int, int]) -> FeedForwardState:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sana_streaming.config import DiTConfig
+from sana_streaming.ops.linear import Linear
 
 
 class SelfAttention(nn.Module):
@@ -17,11 +18,11 @@ class SelfAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.heads
-        self.qkvg = nn.Linear(dim, 4 * dim, bias=False)
+        self.qkvg = Linear(dim, 4 * dim, bias=False)
         self.q_norm = nn.RMSNorm(dim, eps=config.attention_norm_eps)
         self.k_norm = nn.RMSNorm(dim, eps=config.attention_norm_eps)
         self.gate_bias = nn.Parameter(torch.ones(dim))
-        self.out = nn.Linear(dim, dim)
+        self.out = Linear(dim, dim)
         nn.init.zeros_(self.qkvg.weight[3 * dim :].detach())  # the gate starts open and alike for all tokens
 
     @abstractmethod

@@ -86,6 +86,8 @@ class Connection:
         reader = asyncio.ensure_future(self._read())
         try:
             await asyncio.wait((sender, reader), return_when=asyncio.FIRST_COMPLETED)
+            if self._ending is None:  # nothing can be sent any more, but what was said before that counts
+                await asyncio.wait((reader,), timeout=PATIENCE)
         finally:
             for task in (sender, reader, *self._tasks):
                 task.cancel()

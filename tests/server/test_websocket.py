@@ -235,6 +235,24 @@ def test_close(hub):
     assert hub.detached == []
 
 
+def test_what_was_said_counts_although_nothing_can_be_sent_back(hub, monkeypatch):
+    """A client that says good-bye and is gone leaves no session that waits for it."""
+
+    async def broken(connection, data):
+        raise OSError("the line is gone")
+
+    with client_of(hub) as client, connect(client) as socket:
+        socket.send_json(OPEN)
+        receive(socket, "opened")
+        monkeypatch.setattr(websocket.Connection, "_send", broken)
+        socket.send_json({"type": "pause"})
+        until(lambda: [message.type for _, message in hub.commands] == ["pause"])
+        time.sleep(0.05)  # the answer fails
+        socket.send_json({"type": "close"})
+        until(lambda: [message.type for _, message in hub.commands] == ["pause", "close"])
+    assert hub.detached == []
+
+
 def test_malformed_messages_change_nothing(hub):
     rng = random.Random(0)
     whole = json.dumps({"type": "set_prompt", "prompt": "x", "n": 1})
