@@ -21,7 +21,7 @@ from .protocol import (
 def carry_out(live: Hosted, message: ClientMessage, now: float) -> None:
     """At once, or at the next chunk; the receipt is told. ValueError for what does not fit. `open`, `record`, `offer`
     and `candidate` are the transport's own."""
-    if live.position:
+    if live.position and not isinstance(message, Close):
         raise ValueError(f"this session waits at position {live.position} of the queue")
     match message:
         case SetPrompt() | SetSeed() | Reset() | Anchor():

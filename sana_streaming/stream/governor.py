@@ -17,6 +17,7 @@ QUEUE_CHUNKS = 3  # chunks of frames that may wait
 SCALES = (0.75, 0.5)  # of width and height, when fewer steps are not enough
 SMALLEST = 128  # pixels of the short side, below which nothing is made smaller
 CODEC_PASSES = 2  # about the work of reading and writing a chunk, in passes of the transformer
+FIXED = 32_000  # pixels that take as long as what a pass takes whatever its size; `nano` on two cores, 64 to 384 pixels
 DOWN_SECONDS = 3.0  # of overload, before quality goes down
 UP_SECONDS = 10.0  # of room for the next better level, before it comes back; doubled each time that it did not last
 LONGEST_UP_SECONDS = 160.0
@@ -138,7 +139,7 @@ class Level:
     @property
     def cost(self) -> float:
         """Work per frame, in units that only compare."""
-        return (self.steps + 1 + CODEC_PASSES) * math.prod(self.size)
+        return (self.steps + 1 + CODEC_PASSES) * (math.prod(self.size) + FIXED)
 
 
 def levels(sampler: SamplerConfig, steps: int, size: tuple[int, int], stride: int) -> tuple[Level, ...]:

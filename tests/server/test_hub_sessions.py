@@ -3,11 +3,7 @@
 import pytest
 
 from sana_streaming.server.hub import Busy, Hub, Limits, QueueFull, UnknownSession
-from sana_streaming.server.protocol import (
-    Open,
-    Pause,
-    SetPrompt,
-)
+from sana_streaming.server.protocol import Close, Open, Pause, SetPrompt
 from tests.server.conftest import Client, play
 from tests.server.fakes import nothing
 
@@ -56,6 +52,17 @@ def test_warming_measures_what_a_chunk_costs(hub, clock, editor):
     Client(hub, clock)
     with pytest.raises(Busy):
         Client(hub, clock)
+
+
+def test_who_waits_may_give_up(editor, clock):
+    hub, heard = Hub(editor, Limits(sessions=1), clock), []
+    Client(hub, clock)
+    with pytest.raises(Busy) as busy:
+        hub.open(Open(prompt="x", width=64, height=64, fps=16), heard.append)
+    hub.command(busy.value.id, Close())
+    assert heard[-1].type == "closed"
+    assert busy.value.id not in hub.sessions
+    assert not hub.admission.queue
 
 
 def test_who_waits_in_the_queue_is_not_idle(editor, clock):
