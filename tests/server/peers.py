@@ -104,7 +104,7 @@ def without_candidates(sdp):
     return "\r\n".join(kept) + "\r\n", candidates
 
 
-async def until(true, seconds=8.0):
+async def until(true, seconds=30.0):
     async with asyncio.timeout(seconds):
         while not true():
             await asyncio.sleep(0.01)

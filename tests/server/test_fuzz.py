@@ -118,7 +118,7 @@ def heard_until(page, n):
     """What is said before the receipt of command `n`."""
     heard = []
     while True:
-        data = page.socket.recv(timeout=10)
+        data = page.socket.recv(timeout=30)
         if isinstance(data, bytes):
             continue
         message = json.loads(data)
@@ -162,7 +162,7 @@ def test_first_messages():
                 kinds = []
                 try:
                     while "opened" not in kinds:
-                        kinds.append(json.loads(page.socket.recv(timeout=10))["type"])
+                        kinds.append(json.loads(page.socket.recv(timeout=30))["type"])
                 except ConnectionClosed:
                     assert "opened" not in kinds
                 assert kinds.count("error") <= 1

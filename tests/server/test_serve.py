@@ -68,7 +68,7 @@ def served(monkeypatch, capsys):
 def messages(socket, kind):
     """The next message of that type; pictures on the way are left out."""
     while True:
-        data = socket.recv(timeout=5)
+        data = socket.recv(timeout=30)
         if isinstance(data, str) and json.loads(data)["type"] == kind:
             return json.loads(data)
 
@@ -100,7 +100,7 @@ def test_a_picture_comes_back_edited_with_its_stamp_and_a_recording_is_made(serv
         socket.send(json.dumps({"type": "record", "on": True, "n": 1}))
         assert messages(socket, "accepted")["n"] == 1
         show(socket, 30)
-        while isinstance(data := socket.recv(timeout=5), str):
+        while isinstance(data := socket.recv(timeout=30), str):
             pass
         _, number, _ = HEADER.unpack_from(data)
         rgb, value = from_jpeg(data[HEADER.size :], (256, 256), 256)

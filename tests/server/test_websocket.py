@@ -52,7 +52,7 @@ def jpeg(rgb):
     return buffer.getvalue()
 
 
-def until(true, seconds=5.0):
+def until(true, seconds=30.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

@@ -76,7 +76,7 @@ def running(limits=Limits(), **options):  # noqa: B008  # frozen
             assert not thread.is_alive()
 
 
-def wait(true, seconds=10.0):
+def wait(true, seconds=30.0):
     """Until it is true."""
     end = time.monotonic() + seconds
     while not true():
@@ -103,7 +103,7 @@ class Page:
     def hear(self, kind):
         """The next message of that type; pictures and other messages on the way are left out."""
         while True:
-            data = self.socket.recv(timeout=10)
+            data = self.socket.recv(timeout=30)
             if isinstance(data, str):
                 self.heard.append(json.loads(data))
                 if self.heard[-1]["type"] == kind:
@@ -111,7 +111,7 @@ class Page:
 
     def see(self):
         """The next picture: number and RGB."""
-        while isinstance(data := self.socket.recv(timeout=10), str):
+        while isinstance(data := self.socket.recv(timeout=30), str):
             self.heard.append(json.loads(data))
         _, number, _ = HEADER.unpack_from(data)
         return number, np.asarray(Image.open(io.BytesIO(data[HEADER.size :])))
