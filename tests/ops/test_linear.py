@@ -23,6 +23,11 @@ def plain(module, x):
     return F.linear(x, module.weight, module.bias)
 
 
+def same(a, b):
+    """But for one rounding: processors differ in the order of the sum."""
+    return a.shape == b.shape and (a - b).abs().max() <= 2**-7 * b.abs().max()
+
+
 @needs_layout
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 48), (7, 48), (2, 3, 4, 5, 48), (256, 48)], ids=str)
@@ -30,9 +35,10 @@ def test_the_product_is_that_of_nn_linear(shape, bias):
     module, x = layer(bias=bias), torch.randn(shape).bfloat16()
     wide = torch.randn(*shape[:-1], 2 * 48).bfloat16()[..., 48:]  # a part of a projection
     with torch.inference_mode():
-        assert torch.equal(module(x), plain(module, x))
-        assert torch.equal(module(wide), plain(module, wide.contiguous()))
-        assert torch.equal(module(x), plain(module, x))
+        assert same(module(x), plain(module, x))
+        assert same(module(wide), plain(module, wide))
+        assert torch.equal(module(wide), module(wide.contiguous()))
+        assert torch.equal(module(x), module(x.clone()))
     assert module._laid_out is not None
 
 
@@ -42,11 +48,11 @@ def test_new_weights_are_seen():
     with torch.no_grad():
         before = module(x)
         module.weight.mul_(2)
-        assert torch.equal(module(x), plain(module, x))
+        assert same(module(x), plain(module, x))
         module.load_state_dict(layer().state_dict())
         assert torch.equal(module(x), before)
         module.weight = nn.Parameter(module.weight.flip(0))
-        assert torch.equal(module(x), plain(module, x))
+        assert same(module(x), plain(module, x))
 
 
 @needs_layout
