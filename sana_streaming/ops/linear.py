@@ -5,6 +5,7 @@ at each call. For the few hundred tokens of a small model that takes as long as 
 out once, and the layout is kept. The product is the same.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class Linear(nn.Linear):
     _laid_out: tuple[tuple[int, int], Tensor] | None = None  # which weights, and they
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or not self._gains(x):
+        if not self._gains(x):
             return super().forward(x)
         which = (self.weight.data_ptr(), self.weight._version)
         if self._laid_out is None or self._laid_out[0] != which:
@@ -30,19 +31,21 @@ class Linear(nn.Linear):
     def _gains(self, x: Tensor) -> bool:
         return (
             x.device.type == "cpu"
+            and not torch.is_grad_enabled()
             and x.dtype == self.weight.dtype == torch.bfloat16
             and self.weight.numel() <= LARGEST
             and x.numel() > 0
             and not self.weight.is_inference()  # nobody counts their changes
-            and AVAILABLE
             and not torch.compiler.is_compiling()
+            and available()
         )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_laid_out"}
 
 
-def _available() -> bool:
+@cache
+def available() -> bool:
     """Not in every build of PyTorch, nor on every processor."""
     try:
         weight = torch.ops.mkldnn._reorder_linear_weight(torch.ones(16, 16, dtype=torch.bfloat16), 16)
@@ -50,6 +53,3 @@ def _available() -> bool:
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
     return True
-
-
-AVAILABLE = _available()

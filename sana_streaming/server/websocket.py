@@ -237,7 +237,11 @@ class Connection:
                 await self._some.wait()
                 self._some.clear()
                 while self._outbox:
-                    await self._send(dump(self._outbox.popleft()))
+                    try:
+                        await self._send(dump(self._outbox.popleft()))
+                    except TimeoutError:  # it is there, but does not read: it is not listened to any more, either
+                        self.end(LATER, "too slow")
+                        raise
             async with asyncio.timeout(PATIENCE):
                 await self.socket.close(*self._ending)
 

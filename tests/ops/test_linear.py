@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sana_streaming.ops import linear
 from sana_streaming.ops.linear import Linear
 
-needs_layout = pytest.mark.skipif(not linear.AVAILABLE, reason="this build of PyTorch has no layouts of oneDNN")
+needs_layout = pytest.mark.skipif(not linear.available(), reason="this build of PyTorch has no layouts of oneDNN")
 
 
 def layer(inputs=48, outputs=80, bias=True, dtype=torch.bfloat16):
@@ -75,7 +75,7 @@ def test_it_learns(dtype):
 
 
 def test_without_layouts_it_is_nn_linear(monkeypatch):
-    monkeypatch.setattr(linear, "AVAILABLE", False)
+    monkeypatch.setattr(linear, "available", lambda: False)
     module, x = layer(), torch.randn(5, 48).bfloat16()
     with torch.inference_mode():
         assert torch.equal(module(x), plain(module, x))

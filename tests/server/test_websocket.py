@@ -253,6 +253,19 @@ def test_what_was_said_counts_although_nothing_can_be_sent_back(hub, monkeypatch
     assert hub.detached == []
 
 
+def test_who_does_not_read_is_not_listened_to_any_more(hub, monkeypatch):
+    async def full(connection, data):
+        raise TimeoutError
+
+    server = Server(hub)
+    with TestClient(create_app(server), base_url="http://127.0.0.1:8000") as client, connect(client) as socket:
+        socket.send_json(OPEN)
+        receive(socket, "opened")
+        monkeypatch.setattr(websocket.Connection, "_send", full)
+        socket.send_json({"type": "pause"})
+        until(lambda: server.connections == 0, websocket.PATIENCE / 2)
+
+
 def test_malformed_messages_change_nothing(hub):
     rng = random.Random(0)
     whole = json.dumps({"type": "set_prompt", "prompt": "x", "n": 1})
