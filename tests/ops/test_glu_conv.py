@@ -11,6 +11,7 @@ import torch
 from sana_streaming.ops.glu_conv import reference
 
 SIZES = [(1, 1, 1, 1), (2, 3, 5, 7), (3, 5, 33, 70), (1, 16, 28, 64)]
+SMALL = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 2, 33, 70)]  # the interpreter is slow
 NAMES = ("out", "x", "weight", "bias")
 
 
@@ -36,10 +37,10 @@ def test_kernel_is_its_reference_in_the_interpreter() -> None:
     """In a process of its own: Triton decides at import whether it interprets."""
     pytest.importorskip("triton")
     code = (
-        "import torch; from test_glu_conv import SIZES, compare\n"
+        "import torch; from test_glu_conv import SMALL, compare\n"
         "torch.utils.deterministic.fill_uninitialized_memory = True\n"
         "torch.use_deterministic_algorithms(True)\n"
-        "for size in SIZES:\n"
+        "for size in SMALL:\n"
         "    errors = compare(*size, 'cpu', torch.float32)\n"
         "    assert max(errors.values()) < 1e-5, (size, errors)"
     )

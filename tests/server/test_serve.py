@@ -144,7 +144,15 @@ def test_listening_wider_demands_a_token(served):
         messages(socket, "opened")
 
 
-def test_a_signal_is_how_it_ends():
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, which it does not in jobs of the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_is_how_it_ends(interruptible):
     with serve.ended_by_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
