@@ -1,6 +1,6 @@
 """Batches of training pairs: a few edits at a time, each for a group of clips."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,14 +33,15 @@ def render_batch(
     generator: Generator,
     edits: Sequence[str] | None = None,
     held_out: bool = False,
+    emphasis: Mapping[str, float] | None = None,
 ) -> Batch:
-    """Pairs on the bank's device, of edits drawn by their shares, or of the given `edits` alike; `held_out` asks in
-    phrasings for judging."""
-    names = tuple(EDITS) if edits is None else tuple(edits)
-    if unknown := [name for name in names if name not in EDITS]:
+    """Pairs on the bank's device, of edits drawn by their shares, or of the given `edits` alike; `emphasis` times as
+    often where it names an edit; `held_out` asks in phrasings for judging."""
+    names, emphasis = tuple(EDITS) if edits is None else tuple(edits), emphasis or {}
+    if unknown := [name for name in (*names, *emphasis) if name not in EDITS]:
         raise ValueError(f"edits: expected names among {sorted(EDITS)}, got {unknown}")
     rng = fork(generator)
-    shares = [EDITS[name].share if edits is None else 1.0 for name in names]
+    shares = [(EDITS[name].share if edits is None else 1.0) * emphasis.get(name, 1.0) for name in names]
     groups = torch.arange(batch).tensor_split(min(GROUPS, batch, len(names)))
     clips: dict[str, int] = {}
     for i, group in zip(_draw(shares, len(groups), rng), groups, strict=True):

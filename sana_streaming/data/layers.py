@@ -69,15 +69,15 @@ def in_sight(path: Path, visible: Tensor, height: int, width: int) -> Path:
 
 def standing(size: Tensor, position: Tensor, frames: int) -> Path:
     """Cut-outs of size [m] that stand upright and still at position [m, 2]."""
-    m = len(size)
+    return upright(size, position[:, :, None].expand(len(size), 2, frames))
+
+
+def upright(size: Tensor, position: Tensor) -> Path:
+    """Cut-outs of size [m] that do not turn, on their way along position [m, 2, F]."""
+    m, _, frames = position.shape
     size = size[:, None].expand(m, frames)
-    fixed = 0.2 * torch.tensor([0.25, 0.5])[:, None]  # the instruction says nothing about the shadow
-    return Path(size, torch.zeros(m, frames), position[:, :, None].expand(m, 2, frames), fixed * size[:, None, :])
-
-
-def upright(path: Path) -> Path:
-    """The same path without any turns."""
-    return replace(path, angle=torch.zeros_like(path.angle))
+    fixed = 0.2 * torch.tensor([0.25, 0.5])[:, None]  # no instruction says anything about the shadow
+    return Path(size, torch.zeros(m, frames), position, fixed * size[:, None, :])
 
 
 def _shadows(size: Tensor, rng: Generator) -> Tensor:

@@ -1,8 +1,8 @@
 """Edits of one named object: remove it, recolour it, replace it, add it.
 
 Source and target show the same scene with and without the object, on one path. What is new is never left to chance: a
-name of the vocabulary has one cut-out, a colour changes a cut-out in one way, an added object stands still where the
-instruction says, and one that replaces another stands upright in its place, however that one leaned.
+name of the vocabulary has one cut-out of one size, a colour changes a cut-out in one way, an added object stands still
+where the instruction says, and one that replaces another is upright and where that one is, however it leans.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ OBJECT_SIZES = (0.24, 0.55)  # of the short side
 BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed that is not there
-ADDED_SIZE = 0.36  # of the short side
+NEW_SIZE = 0.36  # of what is added or put in the place of something, of the short side
 
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.08, 0.08),
@@ -109,6 +109,13 @@ RECOLOUR_HELD_OUT = (
 REPLACE = (
     "replace the {old} with {new}",
     "replace the {old} by {new}",
+    "please replace the {old} with {new}",
+    "replace {old} with {new}",
+    "let {new} replace the {old}",
+    "I want {new} instead of the {old}",
+    "I want {new} in place of the {old}",
+    "show {new} where there is the {old}",
+    "put {new} where the {old} was",
     "change the {old} into {new}",
     "change the {old} to {new}",
     "turn the {old} into {new}",
@@ -187,7 +194,8 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     everywhere = torch.arange(clips)
     path = _object_paths(clips, frames, height, width, rng)
     old_layers = _drawn(_sprites(bank, index), path, height, width, everywhere)
-    new_layers = _drawn(_objects(bank, chosen), upright(path), height, width, everywhere)
+    new_path = upright(_new_sizes(clips, height, width), path.position)
+    new_layers = _drawn(_objects(bank, chosen), new_path, height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
     phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(old, new, strict=True)]
     reverses = [f"replace the {b} with {article(a)}" for a, b in zip(old, new, strict=True)]
@@ -201,7 +209,7 @@ def add(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Gener
     words = list(PLACES)
     where = [words[0 if open_ else 1 + int(integers(rng, len(words) - 1))] for open_ in chance(rng, NO_PLACE, clips)]
     position = torch.tensor([PLACES[words] for words in where]) * torch.tensor([width, height])
-    path = standing(torch.full((clips,), ADDED_SIZE * min(height, width)), position, frames)
+    path = standing(_new_sizes(clips, height, width), position, frames)
     layers = _drawn(_objects(bank, chosen), path, height, width, torch.arange(clips))
     templates = ADD_HELD_OUT if held_out else ADD
     phrases = [fill(templates, rng, new=article(name), place=place) for name, place in zip(new, where, strict=True)]
@@ -286,6 +294,10 @@ def _new_objects(bank: Bank, old: Sequence[str], rng: Generator) -> tuple[Tensor
     same = [_noun(bank.objects[i]) == _noun(name) for i, name in zip(chosen, old, strict=True)]
     chosen = [(i + 1) % len(bank.objects) if bad else i for i, bad in zip(chosen, same, strict=True)]
     return torch.tensor(chosen), [bank.objects[i] for i in chosen]
+
+
+def _new_sizes(clips: int, height: int, width: int) -> Tensor:
+    return torch.full((clips,), NEW_SIZE * min(height, width))
 
 
 def _other_colour(colour: str, rng: Generator) -> str:

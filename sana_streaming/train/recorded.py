@@ -12,33 +12,50 @@ Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs")
 
 
+class Memory:
+    """What recordings share, on the current GPU: the memory that they work in, and the stream that they are made on,
+    for memory is used again only on the stream that it was first used on."""
+
+    def __init__(self) -> None:
+        self.pool, self.stream = torch.cuda.MemPool(), torch.cuda.Stream()
+        self.handle: Any = self.pool.id
+
+
 class Recorded(Generic[Inputs, Outputs]):
     """`function(inputs) -> outputs`, both built of tensors as states are, for inputs of the shapes at hand; it may add
     to the gradients of `parameters`.
 
-    On a GPU it is run a few times, recorded, and from then on replayed. All recordings of one `pool` share their
-    memory, so that outputs are valid until the next replay of any of them. Without a pool it is simply called.
+    On a GPU it is run a few times, recorded, and from then on replayed. All recordings of one `memory` work in it, so
+    that outputs are valid until the next replay of any of them. Without one the function is simply called.
     """
 
     def __init__(
-        self, function: Callable[[Inputs], Outputs], inputs: Inputs, parameters: Sequence[nn.Parameter], pool: Any
+        self,
+        function: Callable[[Inputs], Outputs],
+        inputs: Inputs,
+        parameters: Sequence[nn.Parameter],
+        memory: Memory | None,
     ):
         self.function, self.graph = function, None
-        if pool is None:
+        if memory is None:
             return
         self.inputs = map_state(Tensor.clone, inputs)
         gradients = [p.grad for p in parameters if p.grad is not None]
         kept = [g.clone() for g in gradients]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        current = torch.cuda.current_stream()
+        memory.stream.wait_stream(current)
+        with (
+            torch.cuda.stream(memory.stream),
+            torch.cuda.use_mem_pool(memory.pool),
+            torch.autograd.set_multithreading_enabled(False),  # the pool takes what this thread allocates
+        ):
             for _ in range(2):
                 self.function(self.inputs)
-        torch.cuda.current_stream().wait_stream(side)
+        current.wait_stream(memory.stream)
         torch._foreach_copy_(gradients, kept)
-        torch.cuda.empty_cache()  # a recording takes memory of its own
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):  # others may render meanwhile
+        others_may_render = "thread_local"
+        with torch.cuda.graph(self.graph, memory.handle, memory.stream, capture_error_mode=others_may_render):
             self.outputs = self.function(self.inputs)
 
     def __call__(self, inputs: Inputs) -> Outputs:

@@ -36,6 +36,19 @@ def test_edits_and_held_out_phrasings_can_be_asked_for(bank: Bank):
         render_batch(bank, 5, 2, 64, 64, seeded(), edits=("sandwich",))
 
 
+def test_some_edits_can_be_drawn_more_often_or_never(bank: Bank):
+    plain, more = (
+        Counter(render_batch(bank, 8, 1, 32, 32, seeded(i), emphasis=emphasis).edits[0] for i in range(40))
+        for emphasis in (None, {"replace": 1e9})
+    )
+    assert len(plain) > 5
+    assert set(more) == {"replace"}
+    never = render_batch(bank, 8, 1, 32, 32, seeded(), edits=("negative", "night"), emphasis={"night": 0})
+    assert set(never.edits) == {"negative"}
+    with pytest.raises(ValueError, match="got \\['sandwich'\\]"):
+        render_batch(bank, 5, 2, 64, 64, seeded(), emphasis={"sandwich": 2})
+
+
 def test_edits_are_drawn_by_their_shares():
     rng = seeded()
     shares = [0.5, 1.0, 2.0, 4.0, 7.0]

@@ -6,7 +6,7 @@ from torch import Generator
 
 from sana_streaming.data import objects
 from sana_streaming.data.bank import Bank
-from sana_streaming.data.objects import ADDED_SIZE, COLOURS, OBJECTS, PLACES, fill, recoloured
+from sana_streaming.data.objects import COLOURS, NEW_SIZE, OBJECTS, PLACES, fill, recoloured
 from sana_streaming.data.pairs import Pairs
 from sana_streaming.data.vocabulary import article
 
@@ -75,10 +75,29 @@ def test_a_new_object_is_where_the_words_say(bank: Bank):
         place = next((words for words in sorted(PLACES, key=len, reverse=True) if phrase.endswith(words)), "")
         rows, columns = (region[0, 0] > 0.5).nonzero().float().unbind(-1)
         x, y = PLACES[place]
-        assert abs(columns.mean() - x * W) < 0.1 * ADDED_SIZE * W
-        assert abs(rows.mean() - y * H) < 0.2 * ADDED_SIZE * H
+        assert abs(columns.mean() - x * W) < 0.1 * NEW_SIZE * W
+        assert abs(rows.mean() - y * H) < 0.2 * NEW_SIZE * H
         assert subject in bank.objects
         assert torch.equal(region[0], region[-1])
+
+
+def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "BEHIND", 0.0)
+    monkeypatch.setattr(objects, "IN_FRONT", 0.0)
+    drawn, draw = [], objects.draw
+
+    def kept(pictures, path, *rest):
+        drawn.append(path)
+        return draw(pictures, path, *rest)
+
+    monkeypatch.setattr(objects, "draw", kept)
+    render(bank, "replace")
+    old, new = drawn
+    assert torch.equal(new.position, old.position)
+    assert old.position.diff(dim=-1).abs().max() > 0.1
+    assert new.size.unique().tolist() == pytest.approx([objects.NEW_SIZE * H])
+    assert new.angle.abs().max() == 0
+    assert old.size.std() > 1
 
 
 def test_new_objects_are_of_the_vocabulary_and_not_the_old_one(bank: Bank):

@@ -1,7 +1,7 @@
 """What the transformer learns from: rendered pairs as latents, and how much each of their numbers counts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,11 +40,21 @@ class ClipSource:
     """Renders pairs and takes them to latents, a part of a batch at a time.
 
     text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
-    it changes. at_once: pixels of all frames that are rendered together."""
+    it changes. at_once: pixels of all frames that are rendered together. emphasis: how many times as often as by their
+    shares edits are drawn."""
 
-    def __init__(self, codec: VideoCodec, bank: Bank, prompts: Prompts, text_tokens: int, outside: float, at_once: int):
+    def __init__(
+        self,
+        codec: VideoCodec,
+        bank: Bank,
+        prompts: Prompts,
+        text_tokens: int,
+        outside: float,
+        at_once: int,
+        emphasis: Mapping[str, float],
+    ):
         self.codec, self.bank, self.prompts = codec, bank, prompts
-        self.text_tokens, self.outside, self.at_once = text_tokens, outside, at_once
+        self.text_tokens, self.outside, self.at_once, self.emphasis = text_tokens, outside, at_once, emphasis
 
     @torch.no_grad()
     def render(self, height: int, width: int, clips: int, latents: int, generator: Generator) -> Clips:
@@ -54,7 +64,7 @@ class ClipSource:
         return stack([self._part(height, width, size, frames, generator) for size in sizes])
 
     def _part(self, height: int, width: int, clips: int, frames: int, generator: Generator) -> Clips:
-        batch = render_batch(self.bank, clips, frames, height, width, generator)
+        batch = render_batch(self.bank, clips, frames, height, width, generator, emphasis=self.emphasis)
         source, target = encoded(self.codec, batch.source, batch.target)
         tokens, mask = self.prompts(batch.phrases, self.text_tokens)
         weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])

@@ -15,7 +15,7 @@ decoded picture), and weighs more where the instruction asks for a change.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +39,7 @@ from sana_streaming.text import load_encoder
 from sana_streaming.train import parallel
 from sana_streaming.train.ahead import Ahead
 from sana_streaming.train.loop import load_export, load_weights
-from sana_streaming.train.recorded import Recorded
+from sana_streaming.train.recorded import Memory, Recorded
 from sana_streaming.train.stages.clips import Clips, ClipSource, encoded, pixel_metric
 
 P = TypeVar("P")
@@ -67,6 +67,7 @@ class FlowConfig:
     longest_jump: int = 512  # latent frames
     prompt_changes: float = 0.1  # share of clips that stay as they are at first
     outside: float = 0.3  # weight of what the instruction leaves alone, against 1 + this for what it changes
+    emphasis: dict[str, float] = field(default_factory=dict)  # edits that are drawn so many times as often
     pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
     compile: bool = True
     record: bool = True  # as CUDA graphs, where there is a GPU
@@ -108,7 +109,9 @@ class FlowStage:
             self._compile()
         self.plans = torch.Generator().manual_seed(seed)  # decides shapes, alike in all processes
         at_once = math.prod(config.layouts[0][:4]) * self.model.codec.frames_per_latent
-        self.source = ClipSource(self.codec, self.bank, self.prompts, config.text_tokens, config.outside, at_once)
+        self.source = ClipSource(
+            self.codec, self.bank, self.prompts, config.text_tokens, config.outside, at_once, config.emphasis
+        )
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
         self.renderer: Ahead[Clips] = Ahead(device)
         self.clips: Clips | None = None
@@ -118,7 +121,7 @@ class FlowStage:
         self.next_layout: Layout | None = None
         self.recorded: dict[tuple[int, ...], Recorded] = {}
         records = config.record and device.type == "cuda"
-        self.pool = torch.cuda.graph_pool_handle() if records else None
+        self.memory = Memory() if records else None
 
     def backward(self, step: int, generator: Generator) -> dict[str, Tensor | float]:
         if self.clips is None or self.turn == max(self.layout[4], self.config.uses):
@@ -134,7 +137,7 @@ class FlowStage:
         key = (*self.layout[:4], window, *bounds)
         if key not in self.recorded:
             parameters = list(self.dit.parameters())
-            self.recorded[key] = Recorded(partial(self._accumulate, bounds), inputs, parameters, self.pool)
+            self.recorded[key] = Recorded(partial(self._accumulate, bounds), inputs, parameters, self.memory)
         (loss, first_error, last_error), self.past = self.recorded[key](inputs)
         self.turn += 1
         told = {"loss": loss, "first": first_error, "last": last_error}
