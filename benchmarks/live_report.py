@@ -46,6 +46,10 @@ class Sample:
     def memory_mb(self) -> float:
         return self.values.get("process_resident_memory_bytes", math.nan) / 2**20
 
+    @property
+    def heap_mb(self) -> float:
+        return self.values.get(PREFIX + "heap_in_use_bytes", math.nan) / 2**20
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -112,12 +116,15 @@ def summary(plan: Plan, measured: Measured) -> dict[str, Any]:
     server = measured.mean_ms("total")
     times, memory = [s.seconds for s in measured.samples], [s.memory_mb for s in measured.samples]
     rise, margin = slope([seconds / 60 for seconds in times], memory)
+    heap = [s.heap_mb for s in measured.samples]
+    half = len(heap) // 2
     return {
         "plan": {name: value for name, value in asdict(plan).items() if name != "url"},
         "clients": clients,
         "parts": {**{stage: measured.mean_ms(stage) for stage in STAGES}, "transport": whole - server, "whole": whole},
         "deadline_misses": measured.gained(PREFIX + "deadline_misses_total"),
         "memory": {"seconds": times, "mb": memory, "mb_per_minute": rise, "margin": margin},
+        "heap": {"mb": heap, "least_mb": [min(heap[:half], default=math.nan), min(heap[half:], default=math.nan)]},
     }
 
 
@@ -142,6 +149,8 @@ def table(told: Mapping[str, Any], where: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     growth = f"{memory['mb_per_minute']:+.2f} ± {memory['margin']:.2f} MB a minute (95 %)"
     yield f"deadline misses {told['deadline_misses']:.0f}; memory of the server {memory['mb'][-1]:.0f} MB, {growth}"
+    before, after = told["heap"]["least_mb"]
+    yield f"of it in use: at least {before:.2f} MB at some time in the first half, {after:.2f} MB in the second"
     for client in clients:
         yield from (f"error: {error}" for error in client["errors"])
     yield ""

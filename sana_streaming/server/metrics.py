@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from .heap import heap_in_use
 from .protocol import Stats
 
 PREFIX = "sana_streaming_"
@@ -29,6 +30,10 @@ class Metrics:
         self.factor = self._gauge("real_time_factor", "Seconds of video edited per second of work, of the slowest.")
         self.queue = self._gauge("queue_frames", "Frames that wait to be edited.")
         self.memory = self._gauge("memory_bytes", "Memory in use, as sessions tell it.")
+        heap = self._gauge(
+            "heap_in_use_bytes", "Memory that malloc has given out; what it keeps for later is not in it."
+        )
+        heap.set_function(heap_in_use)
         self.level = self._gauge("quality_level", "How far quality is lowered, at most, to keep up; 0: not at all.")
         self.dropped = self._counter("dropped_frames", "Source frames that were not edited.")
         self.repeated = self._counter("repeated_frames", "Ticks of an output clock that showed the last frame again.")

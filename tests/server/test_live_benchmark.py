@@ -205,6 +205,7 @@ def test_the_table():
 
     def sample(minutes, count, megabytes):
         values = {"process_resident_memory_bytes": megabytes * 2**20, "sana_streaming_deadline_misses_total": count}
+        values["sana_streaming_heap_in_use_bytes"] = (400 + minutes % 3 + minutes // 6) * 2**20
         for stage in (*report.STAGES, "total"):
             values[f'sana_streaming_latency_seconds_count{{stage="{stage}"}}'] = 10 + count
             seconds = 1.0 + count * (0.4 if stage == "total" else 0.1)
@@ -223,6 +224,7 @@ def test_the_table():
     assert "400 / 400 / 720 ms" in said
     assert "no room: position 1" in said
     assert "deadline misses 44; memory of the server 577 MB, +7.00 ± 0.00 MB a minute" in said
+    assert "at least 400.00 MB at some time in the first half, 401.00 MB in the second" in said
     assert "error: it broke" in said
     assert "goal no growth in 10 minutes or more: NOT met" in said
 

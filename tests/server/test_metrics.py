@@ -9,9 +9,11 @@ from fractions import Fraction
 
 import pytest
 
+from sana_streaming.server import heap
 from sana_streaming.server.app import Server
 from sana_streaming.server.feed import Live
 from sana_streaming.server.frame import STAGES
+from sana_streaming.server.heap import heap_in_use
 from sana_streaming.server.hub import LiveFrame
 from sana_streaming.server.metrics import SECONDS, EventLog, Metrics
 from sana_streaming.server.protocol import Open
@@ -66,6 +68,25 @@ def test_counts_are_of_all_sessions_and_never_fall(metrics):
 
 def test_the_process_tells_its_memory(metrics):
     assert values(metrics)["process_resident_memory_bytes"] > 2**20
+
+
+@pytest.mark.skipif(math.isnan(heap_in_use()), reason="this C library does not tell what it gave out")
+def test_memory_in_use_is_what_is_given_out_and_not_what_is_kept(metrics):
+    def in_use():
+        return values(metrics)["sana_streaming_heap_in_use_bytes"] / 2**20
+
+    before = in_use()
+    taken = [bytearray(2**16) for _ in range(1600)]
+    assert in_use() - before == pytest.approx(100, abs=5)
+    del taken
+    assert in_use() - before == pytest.approx(0, abs=5)
+
+
+def test_a_library_that_does_not_tell(monkeypatch):
+    heap._mallinfo2.cache_clear()
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    assert math.isnan(heap_in_use())
+    heap._mallinfo2.cache_clear()
 
 
 @pytest.mark.parametrize(("seconds", "at_most"), [(0.004, "0.01"), (0.09, "0.1"), (0.89, "0.9"), (5.0, "5.0")])
