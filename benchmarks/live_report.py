@@ -150,7 +150,8 @@ def table(told: Mapping[str, Any], where: Mapping[str, Any]) -> Iterator[str]:
     growth = f"{memory['mb_per_minute']:+.2f} ± {memory['margin']:.2f} MB a minute (95 %)"
     yield f"deadline misses {told['deadline_misses']:.0f}; memory of the server {memory['mb'][-1]:.0f} MB, {growth}"
     before, after = told["heap"]["least_mb"]
-    yield f"of it in use: at least {before:.2f} MB at some time in the first half, {after:.2f} MB in the second"
+    if not math.isnan(after):
+        yield f"of it in use: at least {before:.2f} MB at some time in the first half, {after:.2f} MB in the second"
     for client in clients:
         yield from (f"error: {error}" for error in client["errors"])
     yield ""

@@ -3,8 +3,10 @@
 # new ones in OUT/model, with their figures and contact sheets in OUT/eval.
 #
 #   recipes/stretch.sh PACK OUT MINUTES [--set loop.lr=1e-3 ...]
+#
+# PYTHON is the interpreter, DEVICE=cpu tries it without a GPU (with --tiny), EVAL is the options of the evaluation.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,5s/^# \?//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,7s/^# \?//p' "$0" >&2; exit 2; }
 pack=$1 out=$2 minutes=$3 from=${FROM:-sana_streaming/weights/nano} device=${DEVICE:-cuda}
 shift 3
 python=${PYTHON:-python}

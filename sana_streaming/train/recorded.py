@@ -54,8 +54,8 @@ class Recorded(Generic[Inputs, Outputs]):
         current.wait_stream(memory.stream)
         torch._foreach_copy_(gradients, kept)
         self.graph = torch.cuda.CUDAGraph()
-        others_may_render = "thread_local"
-        with torch.cuda.graph(self.graph, memory.handle, memory.stream, capture_error_mode=others_may_render):
+        mode = "thread_local"  # another thread may render meanwhile
+        with torch.cuda.graph(self.graph, memory.handle, memory.stream, capture_error_mode=mode):
             self.outputs = self.function(self.inputs)
 
     def __call__(self, inputs: Inputs) -> Outputs:
