@@ -28,7 +28,7 @@ def test_camera_comes_back_edited(live, new_page, picture_of, query, name):
     until(lambda: text(page, "fps-out") not in (NOTHING, "0.0"))
     for value in ("fps-in", "factor", "chunk-p95", "dropped", "repeated", "memory"):
         until(lambda: text(page, value) != NOTHING)  # noqa: B023  # asked before the next one
-    assert max(abs(inner - last) for inner, last in page.evaluate(EDGE)) < 16
+    until(lambda: max(abs(inner - last) for inner, last in page.evaluate(EDGE)) < 16)  # the first pictures are coarse
     picture_of(page, f"side-{name}")
 
 
