@@ -61,6 +61,12 @@ class Bank:
         return spans(self.sprites)
 
     @cached_property
+    def sprite_middles(self) -> Tensor:
+        """The mean place of what each cut-out covers, from the middle of its picture in shares of its side -> [N, 2] on
+        the CPU."""
+        return middles(self.sprites)
+
+    @cached_property
     def people_spans(self) -> Tensor:
         return spans(self.people)
 
@@ -140,6 +146,16 @@ def spans(cutouts: Tensor) -> Tensor:
     top = torch.where(filled, rows, side - 1).amin(-1)
     bottom = torch.where(filled, rows + 1, 1).amax(-1)
     return (torch.stack([top, torch.maximum(bottom, top + 1)], -1).float() / side).cpu()
+
+
+def middles(cutouts: Tensor) -> Tensor:
+    """Cut-outs uint8 [N, 4, S, S] -> the mean x and y of their alpha, from the middle in shares of the side, [N, 2]."""
+    alpha = cutouts[:, 3].float()
+    side = cutouts.shape[-1]
+    places = (torch.arange(side, device=cutouts.device) + 0.5) / side - 0.5
+    across, down = alpha.sum(1), alpha.sum(2)  # [N, S] each
+    whole = across.sum(1).clamp_min(1)
+    return torch.stack([(across @ places) / whole, (down @ places) / whole], -1).cpu()
 
 
 def _stack(pictures: list[Tensor], shape: tuple[int, ...], device: str | torch.device) -> Tensor:

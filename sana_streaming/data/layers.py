@@ -67,6 +67,13 @@ def in_sight(path: Path, visible: Tensor, height: int, width: int) -> Path:
     return replace(path, position=path.position + (moved * visible[:, None])[:, :, None])
 
 
+def points_on(path: Path, points: Tensor) -> Tensor:
+    """Where points [m, 2] of the pictures, from their middle in shares of their side, are on the way -> [m, 2, F]"""
+    x, y = (points[:, :, None] * path.size[:, None]).unbind(1)  # [m, F] each
+    cos, sin = path.angle.cos(), path.angle.sin()
+    return path.position + torch.stack([cos * x + sin * y, cos * y - sin * x], 1)
+
+
 def standing(size: Tensor, position: Tensor, frames: int) -> Path:
     """Cut-outs of size [m] that stand upright and still at position [m, 2]."""
     return upright(size, position[:, :, None].expand(len(size), 2, frames))

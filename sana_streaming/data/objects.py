@@ -2,7 +2,8 @@
 
 Source and target show the same scene with and without the object, on one path. What is new is never left to chance: a
 name of the vocabulary has one cut-out of one size, a colour changes a cut-out in one way, an added object stands still
-where the instruction says, and one that replaces another is upright and where that one is, however it leans.
+where the instruction says, and one that replaces another is upright, its middle where the mean of all that the other
+covers is, however that one leans.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import Colour, luma
-from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, standing, upright, wander
+from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, points_on, standing, upright, wander
 from sana_streaming.data.motion import chance, integers
 from sana_streaming.data.pairs import Edit, Pairs
 from sana_streaming.data.scenes import BACKDROPS, backdrops
@@ -23,7 +24,7 @@ OBJECT_SIZES = (0.24, 0.55)  # of the short side
 BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed that is not there
-NEW_SIZE = 0.36  # of what is added or put in the place of something, of the short side
+NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
 
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.08, 0.08),
@@ -194,7 +195,7 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     everywhere = torch.arange(clips)
     path = _object_paths(clips, frames, height, width, rng)
     old_layers = _drawn(_sprites(bank, index), path, height, width, everywhere)
-    new_path = upright(_new_sizes(clips, height, width), path.position)
+    new_path = upright(_new_sizes(clips, height, width), points_on(path, bank.sprite_middles[index]))
     new_layers = _drawn(_objects(bank, chosen), new_path, height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
     phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(old, new, strict=True)]

@@ -25,7 +25,7 @@ from sana_streaming.eval.measure import Measured, measure, metrics
 from sana_streaming.eval.recognition import Recogniser
 from sana_streaming.stream.editor import Editor, pick_device
 
-PIXELS_AT_ONCE = 48 * 256 * 256  # of one frame of each clip: what is edited together, and dealt out
+PIXELS_AT_ONCE = 24 * 256 * 256  # of one frame of each clip: what is edited together, and dealt out
 FILM_FRAMES = 800  # of the held-out part
 
 T = TypeVar("T")

@@ -1,7 +1,8 @@
 import torch
 from torch import Generator
 
-from sana_streaming.data.layers import cover, draw, in_sight, paint, standing, wander
+from sana_streaming.data.bank import middles
+from sana_streaming.data.layers import Path, cover, draw, in_sight, paint, points_on, standing, wander
 
 F, H, W = 3, 48, 80
 
@@ -23,6 +24,18 @@ def test_a_cut_out_stands_where_it_is_put():
     assert abs(rows.float().mean() - 23.5) < 0.6
     assert abs(columns.float().mean() - 59.5) < 0.6
     assert 360 < red[0].sum() < 440
+
+
+def test_points_of_a_cut_out_are_found_on_its_way():
+    cutout = torch.zeros(1, 4, 128, 128, dtype=torch.uint8)
+    cutout[0, 3, 20:50, 70:110] = 255
+    position = torch.tensor([[[60.0, 66.0, 70.0], [50.0, 48.0, 45.0]]])
+    path = Path(torch.full((1, 3), 64.0), torch.tensor([[0.0, 0.7, -1.2]]), position, torch.zeros(1, 2, 3))
+    alpha = draw(cutout, path, 100, 128, torch.arange(1), shadows=False).stamp[0, :, 3]
+    x, y = torch.arange(128.0), torch.arange(100.0)
+    total = alpha.sum((1, 2))
+    seen = torch.stack([(alpha.sum(1) @ x) / total, (alpha.sum(2) @ y) / total])
+    assert torch.allclose(points_on(path, middles(cutout))[0], seen, atol=0.6)
 
 
 def test_cover_is_where_painting_changes_something():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Generator
 
 from sana_streaming.codec import build_codec
 from sana_streaming.config import ModelConfig, nano
@@ -15,7 +16,7 @@ from sana_streaming.state import tensors
 from sana_streaming.train.loop import LoopConfig, save_export, train
 from sana_streaming.train.stages import clips
 from sana_streaming.train.stages import flow as stages
-from sana_streaming.train.stages.flow import FlowConfig, FlowStage, Inputs
+from sana_streaming.train.stages.flow import FlowConfig, FlowStage, Inputs, weighed_error
 
 CPU = torch.device("cpu")
 EDITS = {"negative": SimpleNamespace(kind="look"), "snow": SimpleNamespace(kind="weather")}
@@ -111,7 +112,7 @@ def test_error_is_that_of_the_pixels(stage: FlowStage) -> None:
         step = torch.zeros_like(latents)
         step[:, channel] = 0.01 * torch.randn(latents[:, 0].shape, generator=torch.Generator().manual_seed(channel))
         change = (decoded(latents + step) - decoded(latents)).square().mean()
-        ratios.append(float(change / stage._error(step).mean()))
+        ratios.append(float(change / stage._in_pixels(step).square().mean()))
     assert max(ratios) < 1.2 * min(ratios)
     assert float(stage.metric.square().sum()) == pytest.approx(4, rel=1e-3)  # the mean over directions is 1
 
@@ -283,3 +284,13 @@ def test_states_resume(stage: FlowStage) -> None:
     plans = [stage._pick(range(9), [1.0] * 9) for _ in range(5)]
     stage.load_state_dict(kept)
     assert [stage._pick(range(9), [1.0] * 9) for _ in range(5)] == plans
+
+
+def test_an_error_that_comes_and_goes_counts_more_than_one_that_stays():
+    steady = torch.randn(2, 3, 1, 4, 5, generator=Generator().manual_seed(0)).expand(-1, -1, 3, -1, -1)
+    restless = steady * torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+    weight = torch.rand(2, 3, 4, 5, generator=Generator().manual_seed(1))
+    plain = (weight * steady.square().mean(dim=1)).mean(dim=(2, 3))
+    assert torch.allclose(weighed_error(steady, weight, 0.5), plain)
+    assert torch.allclose(weighed_error(restless, weight, 0.0), plain)
+    assert torch.allclose(weighed_error(restless, weight, 0.5), plain * torch.tensor([1.0, 3.0, 3.0]))

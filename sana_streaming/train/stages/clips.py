@@ -59,7 +59,7 @@ class ClipSource:
     @torch.no_grad()
     def render(self, height: int, width: int, clips: int, latents: int, generator: Generator) -> Clips:
         frames = latents * self.codec.config.frames_per_latent
-        parts = math.ceil(height * width * clips * frames / self.at_once)
+        parts = min(clips, math.ceil(height * width * clips * frames / self.at_once))
         sizes = [len(part) for part in torch.arange(clips).tensor_split(parts)]
         return stack([self._part(height, width, size, frames, generator) for size in sizes])
 

@@ -10,7 +10,8 @@ Long clips are trained on window by window, each from the state that the window 
 first seconds of streams goes on well for as long and no longer.
 
 The error is that of the estimated data, in the metric of pixels (how much each direction of a latent cell changes the
-decoded picture), and weighs more where the instruction asks for a change.
+decoded picture), and weighs more where the instruction asks for a change. How much it changes from one latent frame to
+the next counts, too: an error that stays is hardly seen, one that comes and goes flickers.
 """
 
 import math
@@ -68,6 +69,7 @@ class FlowConfig:
     prompt_changes: float = 0.1  # share of clips that stay as they are at first
     outside: float = 0.3  # weight of what the instruction leaves alone, against 1 + this for what it changes
     emphasis: dict[str, float] = field(default_factory=dict)  # edits that are drawn so many times as often
+    steadiness: float = 0.5  # weight of the error's change from one latent frame to the next, which is seen as flicker
     pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
     compile: bool = True
     record: bool = True  # as CUDA graphs, where there is a GPU
@@ -185,7 +187,7 @@ class FlowStage:
         """Add the gradient of one batch -> the loss and the mean error of the first and of the last latent frames; and
         what is remembered after them."""
         clips, changes, jump, noise = inputs.clips, inputs.changes, inputs.jump, inputs.noise
-        text, errors = self._text(clips.tokens, clips.mask), []
+        text, residuals, weights = self._text(clips.tokens, clips.mask), [], []
         state = self._first_state(clips.source) if inputs.past is None else self._as_first(inputs.past)
         wide = (slice(None), None, None, None, None)
         for i, (start, end) in enumerate(pairwise(bounds)):
@@ -202,17 +204,19 @@ class FlowStage:
             noisy = interpolate(begin, noise[:, :, start:end], sigma[wide])
             velocity, _ = self.dit(noisy, sigma, state, source=beside, text=prompt)
             estimate = noisy - sigma[wide] * velocity
-            error = weigh * self._error(estimate - data)
+            residual = self._in_pixels(estimate - data)
             if i == 1:  # after a jump nothing tells where in the picture the particles are by now
                 lost = clips.weather & (jump > 0)
-                error, own = torch.where(lost[wide[:4]], 0.0, error), own & ~lost
-            errors.append(error.mean(dim=(2, 3)))  # [B, T]
+                residual, weigh = torch.where(lost[wide], 0.0, residual), torch.where(lost[wide[:4]], 0.0, weigh)
+                own = own & ~lost
+            residuals.append(residual)
+            weights.append(weigh)
             past = torch.where(own[wide], estimate.detach(), data)
             _, state = self.dit(past, torch.zeros_like(sigma), state, source=beside, text=prompt)
             if i == 0:
                 state = replace(state, position=state.position + jump)
             state = map_state(Tensor.contiguous, state)  # the layout that the blocks were compiled for
-        error = torch.cat(errors, dim=1)
+        error = weighed_error(torch.cat(residuals, dim=2), torch.cat(weights, dim=1), self.config.steadiness)
         loss = error.mean()
         loss.backward()
         told = (loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach())
@@ -223,9 +227,9 @@ class FlowStage:
         sigma = noise.new_ones(len(noise))
         return noise - self.dit(noise, sigma, state, source=source, text=text)[0].detach()
 
-    def _error(self, difference: Tensor) -> Tensor:
-        """[B, C, T, h, w] -> [B, T, h, w], the mean square over channels in the metric"""
-        return torch.einsum("bcthw,cd->bdthw", difference.float(), self.metric).square().mean(dim=1)
+    def _in_pixels(self, difference: Tensor) -> Tensor:
+        """[B, C, T, h, w] in the metric, where the mean square tells the change of the decoded picture"""
+        return torch.einsum("bcthw,cd->bdthw", difference.float(), self.metric)
 
     def measure(self) -> None:
         """Nothing here depends on the weights."""
@@ -334,3 +338,11 @@ class FlowStage:
         codec = build_codec(self.model.codec)
         load_weights({"codec": codec}, load_export(folder))
         return codec.to(self.device, dtype).eval().requires_grad_(False)
+
+
+def weighed_error(residual: Tensor, weight: Tensor, steadiness: float) -> Tensor:
+    """Residuals [B, C, T, h, w] and weights [B, T, h, w] -> [B, T], the mean square, and `steadiness` times that of the
+    change since the latent frame before."""
+    error = residual.square().mean(dim=1)
+    change = residual.diff(dim=2).square().mean(dim=1)
+    return (weight * (error + steadiness * nn.functional.pad(change, (0, 0, 0, 0, 1, 0)))).mean(dim=(2, 3))
