@@ -17,7 +17,7 @@ from sana_streaming.data.layers import Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
 from sana_streaming.data.objects import fill
 from sana_streaming.data.pairs import Edit, Pairs
-from sana_streaming.data.scenes import BACKDROPS, backdrops, grade, to_and_fro
+from sana_streaming.data.scenes import BACKDROPS, backdrops, grade, to_and_fro, varied
 from sana_streaming.data.vocabulary import PLACES
 
 FOREGROUNDS = {"talk": 0.35, "people": 0.2, "figures": 0.2, "sprites": 0.25}
@@ -73,7 +73,7 @@ BLUR_BACKGROUND_HELD_OUT = (
 
 
 def background(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
-    source, stamp = _scene(bank, clips, frames, height, width, rng)
+    source, stamp = _scene(bank, clips, frames, height, width, rng, not held_out)
     chosen = integers(rng, len(bank.places), clips)
     names = [bank.places[i] for i in chosen.tolist()]
     pictures = bank.place_pictures[chosen.to(bank.device, non_blocking=True)].float().div_(255)
@@ -91,7 +91,7 @@ def background(bank: Bank, clips: int, frames: int, height: int, width: int, rng
 def blur_background(
     bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool
 ) -> Pairs:
-    source, stamp = _scene(bank, clips, frames, height, width, rng)
+    source, stamp = _scene(bank, clips, frames, height, width, rng, not held_out)
     target = _over(stamp, blurred_behind(source, stamp[:, :, 3:]))
     templates = BLUR_BACKGROUND_HELD_OUT if held_out else BLUR_BACKGROUND
     phrases = tuple(fill(templates, rng) for _ in range(clips))
@@ -116,7 +116,9 @@ def covering(pictures: Tensor, height: int, width: int) -> Tensor:
     return pictures[:, :, top : top + height, left : left + width].clamp(0, 1)
 
 
-def _scene(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
+def _scene(
+    bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, vary: bool
+) -> tuple[Tensor, Tensor]:
     """-> clips [n, F, 3, H, W] and their foregrounds [n, F, 4, H, W], colours multiplied by alpha."""
     empty = replace(bank, clips=bank.scenery)  # a second person in the old background would be erased with it
     behind, _ = backdrops(empty, clips, frames, height, width, rng, BACKDROPS)
@@ -142,7 +144,9 @@ def _scene(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
             index = torch.tensor(chosen)[integers(rng, len(chosen), len(members))]
             span = bank.people_spans if pictures is bank.people else bank.sprite_spans
             path = _rising(span[index], frames, height, width, rng)
-            cutouts = pictures[index.to(bank.device, non_blocking=True)]
+            cutouts = pictures[index.to(bank.device, non_blocking=True)].float().div_(255)
+            if vary:
+                cutouts, _ = varied(cutouts, rng)
             layer = draw(cutouts, path, height, width, members, shadows=False)
             stamp[layer.clips] = layer.stamp
     return _over(stamp, behind), stamp

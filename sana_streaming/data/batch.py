@@ -36,7 +36,7 @@ def render_batch(
     emphasis: Mapping[str, float] | None = None,
 ) -> Batch:
     """Pairs on the bank's device, of edits drawn by their shares, or of the given `edits` alike; `emphasis` times as
-    often where it names an edit; `held_out` asks in phrasings for judging."""
+    often where it names an edit; `held_out`: for judging, see `Edit.render`."""
     names, emphasis = tuple(EDITS) if edits is None else tuple(edits), emphasis or {}
     if unknown := [name for name in (*names, *emphasis) if name not in EDITS]:
         raise ValueError(f"edits: expected names among {sorted(EDITS)}, got {unknown}")

@@ -16,7 +16,7 @@ from sana_streaming.data.filters import Colour, luma
 from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, points_on, standing, upright, wander
 from sana_streaming.data.motion import chance, integers
 from sana_streaming.data.pairs import Edit, Pairs
-from sana_streaming.data.scenes import BACKDROPS, backdrops
+from sana_streaming.data.scenes import BACKDROPS, backdrops, varied
 from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
 from sana_streaming.data.vocabulary import article
 
@@ -159,10 +159,11 @@ ADD_HELD_OUT = (
 
 def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng)
+    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng, not held_out)
     present = (~chance(rng, ABSENT, clips)).nonzero()[:, 0]
     path = _object_paths(len(present), frames, height, width, rng)
-    layers = _drawn(_sprites(bank, index[present]), path, height, width, present)
+    pictures, _ = _sprites(bank, index[present], rng, not held_out)
+    layers = _drawn(pictures, path, height, width, present)
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in old]
     shown = set(present.tolist())
     reverses = [f"add {article(name)}" if i in shown else "keep the video unchanged" for i, name in enumerate(old)]
@@ -171,12 +172,12 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
 
 def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng)
+    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng, not held_out)
     before = [bank.sprite_colours[i] for i in index.tolist()]
     after = [_other_colour(colour, rng) for colour in before]
     everywhere = torch.arange(clips)
     path = _object_paths(clips, frames, height, width, rng)
-    pictures = _sprites(bank, index)
+    pictures, _ = _sprites(bank, index, rng, not held_out)
     old_layers = _drawn(pictures, path, height, width, everywhere)
     new_layers = _drawn(recoloured(pictures, after), path, height, width, everywhere)
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
@@ -191,11 +192,12 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
 def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
     chosen, new = _new_objects(bank, old, rng)
-    base, front = _scene(bank, list(zip(old, new, strict=True)), frames, height, width, rng)
+    base, front = _scene(bank, list(zip(old, new, strict=True)), frames, height, width, rng, not held_out)
     everywhere = torch.arange(clips)
     path = _object_paths(clips, frames, height, width, rng)
-    old_layers = _drawn(_sprites(bank, index), path, height, width, everywhere)
-    new_path = upright(_new_sizes(clips, height, width), points_on(path, bank.sprite_middles[index]))
+    pictures, old_middles = _sprites(bank, index, rng, not held_out)
+    old_layers = _drawn(pictures, path, height, width, everywhere)
+    new_path = upright(_new_sizes(clips, height, width), points_on(path, old_middles))
     new_layers = _drawn(_objects(bank, chosen), new_path, height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
     phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(old, new, strict=True)]
@@ -205,7 +207,7 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
 
 def add(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     chosen, new = _new_objects(bank, [""] * clips, rng)
-    base, front = _scene(bank, [(name,) for name in new], frames, height, width, rng)
+    base, front = _scene(bank, [(name,) for name in new], frames, height, width, rng, not held_out)
     base = paint(base, front)  # what is new is in front of everything
     words = list(PLACES)
     where = [words[0 if open_ else 1 + int(integers(rng, len(words) - 1))] for open_ in chance(rng, NO_PLACE, clips)]
@@ -247,7 +249,7 @@ def fill(templates: Sequence[str], rng: Generator, **words: str) -> str:
 
 
 def _scene(
-    bank: Bank, avoid: Sequence[tuple[str, ...]], frames: int, height: int, width: int, rng: Generator
+    bank: Bank, avoid: Sequence[tuple[str, ...]], frames: int, height: int, width: int, rng: Generator, vary: bool
 ) -> tuple[Tensor, list[Layer]]:
     """Backdrops, some with an object on them, and a few objects for the front; none that `avoid` speaks of.
 
@@ -262,7 +264,8 @@ def _scene(
         fits = torch.tensor([_noun(name) not in taken for name, taken in zip(names, nouns, strict=True)])
         members = (chance(rng, share, n) & fits).nonzero()[:, 0]
         path = wander(len(members), frames, height, width, rng, 0.12, high)
-        layers.append(_drawn(_sprites(bank, index[members]), path, height, width, members))
+        pictures, _ = _sprites(bank, index[members], rng, vary)
+        layers.append(_drawn(pictures, path, height, width, members))
     behind, front = layers
     return paint(base, behind), front
 
@@ -275,8 +278,16 @@ def _object_paths(m: int, frames: int, height: int, width: int, rng: Generator) 
     return in_sight(wander(m, frames, height, width, rng, *OBJECT_SIZES), chance(rng, IN_SIGHT, m), height, width)
 
 
-def _sprites(bank: Bank, index: Tensor) -> Tensor:
-    return bank.sprites[index.to(bank.device, non_blocking=True)].float().div_(255)
+def _sprites(bank: Bank, index: Tensor, rng: Generator, vary: bool) -> tuple[Tensor, Tensor]:
+    """Cut-outs [m, 4, S, S] in [0, 1] and their middles [m, 2]: see `bank.middles`."""
+    pictures, middles = (
+        bank.sprites[index.to(bank.device, non_blocking=True)].float().div_(255),
+        bank.sprite_middles[index],
+    )
+    if not vary:
+        return pictures, middles
+    pictures, mirrored = varied(pictures, rng)
+    return pictures, torch.stack([torch.where(mirrored, -middles[:, 0], middles[:, 0]), middles[:, 1]], 1)
 
 
 def _objects(bank: Bank, index: Tensor) -> Tensor:

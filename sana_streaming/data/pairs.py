@@ -28,7 +28,8 @@ class Render(Protocol):
     def __call__(
         self, bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool
     ) -> Pairs:
-        """Pairs of one edit. rng lives on the CPU; held_out: in phrasings for judging, not for training."""
+        """Pairs of one edit. rng lives on the CPU; held_out: for judging, in phrasings and with cut-outs
+        as they are; to train on, in others, and with cut-outs varied."""
         ...
 
 

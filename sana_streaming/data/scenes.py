@@ -209,6 +209,16 @@ def _put(out: Tensor, index: Tensor, clips: Tensor) -> None:
     out[index.to(out.device, non_blocking=True)] = clips
 
 
+def varied(cutouts: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Cut-outs [m, 4, S, S] in [0, 1] -> the same, some mirrored and most graded, and which are mirrored, bool [m]
+    on the CPU. So a name means more than the pictures of it that a pack happens to hold."""
+    mirrored = chance(rng, 0.5, len(cutouts))
+    on_device = mirrored.to(cutouts.device, non_blocking=True)[:, None, None, None]
+    cutouts = torch.where(on_device, cutouts.flip(-1), cutouts)
+    grade(cutouts[:, None, :3], rng)
+    return cutouts, mirrored
+
+
 def grade(clips: Tensor, rng: Generator) -> None:
     """Random white balance, saturation, brightness and gamma for most clips, in place."""
     n = len(clips)

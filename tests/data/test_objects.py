@@ -64,7 +64,7 @@ def test_no_other_object_has_the_name_of_the_old_one(bank: Bank, monkeypatch: py
     monkeypatch.setattr(objects, "IN_FRONT", 1.0)
     monkeypatch.setattr(objects, "ABSENT", 1.0)
     alike = dataclasses.replace(bank, sprite_names=("race car",) + ("car",) * (len(bank.sprites) - 1))
-    base, front = objects._scene(alike, [("car",)] * 4, F, H, W, seeded(0))
+    base, front = objects._scene(alike, [("car",)] * 4, F, H, W, seeded(0), True)
     assert not front
     assert base.shape == (4, F, 3, H, W)
 
@@ -100,6 +100,20 @@ def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank:
     assert new.size.unique().tolist() == pytest.approx([objects.NEW_SIZE * H])
     assert new.angle.abs().max() == 0
     assert old.size.std() > 1
+
+
+def test_cut_outs_are_mirrored_and_graded_to_train_on_and_never_to_judge(bank: Bank):
+    index = torch.arange(len(bank.sprites)).repeat(8)
+    plain, middles = objects._sprites(bank, index, seeded(0), False)
+    varied, moved = objects._sprites(bank, index, seeded(0), True)
+    assert torch.equal(plain, bank.sprites[index] / 255)
+    assert torch.equal(middles, bank.sprite_middles[index])
+    mirrored = torch.tensor([not torch.equal(a[3], b[3]) for a, b in zip(plain, varied, strict=True)])
+    whole = torch.tensor([torch.equal(a[3], b[3].flip(-1)) for a, b in zip(plain, varied, strict=True)])
+    assert mirrored.any()
+    assert (whole | ~mirrored).all()
+    assert torch.allclose(moved[mirrored, 0], -middles[mirrored, 0])
+    assert 0.5 < (plain[:, :3] - varied[:, :3]).abs().flatten(1).amax(1).gt(0.01).float().mean() < 1
 
 
 def test_new_objects_are_of_the_vocabulary_and_not_the_old_one(bank: Bank):

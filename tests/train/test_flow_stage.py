@@ -126,6 +126,18 @@ def test_cells_that_an_edit_changes_weigh_more(stage: FlowStage) -> None:
     assert weight[0, 0, 0, 3] == inside  # a neighbour of the region
 
 
+def test_instructions_are_blurred_a_little_to_train_on(stage: FlowStage) -> None:
+    def render() -> clips.Clips:
+        return stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0))
+
+    noisy, stage.source.text_noise = render(), 0.0
+    plain = render()
+    change = (noisy.tokens - plain.tokens).square().mean(dim=-1).sqrt()
+    assert torch.equal(noisy.source, plain.source)
+    assert change[plain.mask].mean() == pytest.approx(0.2, rel=0.5)  # these states have size 1
+    assert change[~plain.mask].max() == 0
+
+
 def test_every_weight_is_trained(stage: FlowStage) -> None:
     shake(stage)
     bounds, inputs = inputs_of(stage)

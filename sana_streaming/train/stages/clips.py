@@ -40,8 +40,9 @@ class ClipSource:
     """Renders pairs and takes them to latents, a part of a batch at a time.
 
     text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
-    it changes. at_once: pixels of all frames that are rendered together. emphasis: how many times as often as by their
-    shares edits are drawn."""
+    it changes. text_noise: of the size of the instructions' token states, added to them, so that words which are near
+    to one that is known mean much the same. at_once: pixels of all frames that are rendered together. emphasis: how
+    many times as often as by their shares edits are drawn."""
 
     def __init__(
         self,
@@ -50,11 +51,13 @@ class ClipSource:
         prompts: Prompts,
         text_tokens: int,
         outside: float,
+        text_noise: float,
         at_once: int,
         emphasis: Mapping[str, float],
     ):
         self.codec, self.bank, self.prompts = codec, bank, prompts
-        self.text_tokens, self.outside, self.at_once, self.emphasis = text_tokens, outside, at_once, emphasis
+        self.text_tokens, self.outside, self.text_noise = text_tokens, outside, text_noise
+        self.at_once, self.emphasis = at_once, emphasis
 
     @torch.no_grad()
     def render(self, height: int, width: int, clips: int, latents: int, generator: Generator) -> Clips:
@@ -67,6 +70,8 @@ class ClipSource:
         batch = render_batch(self.bank, clips, frames, height, width, generator, emphasis=self.emphasis)
         source, target = encoded(self.codec, batch.source, batch.target)
         tokens, mask = self.prompts(batch.phrases, self.text_tokens)
+        size = tokens.square().mean(dim=-1, keepdim=True).sqrt()  # 0 past the end
+        tokens = tokens + self.text_noise * size * torch.randn(tokens.shape, generator=generator, device=tokens.device)
         weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
         weather = weather.to(source.device, non_blocking=True)
         return Clips(source, target, self._weight(batch), tokens, mask, weather)
