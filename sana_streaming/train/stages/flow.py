@@ -68,7 +68,7 @@ class FlowConfig:
     longest_jump: int = 512  # latent frames
     prompt_changes: float = 0.1  # share of clips that stay as they are at first
     outside: float = 0.3  # weight of what the instruction leaves alone, against 1 + this for what it changes
-    text_noise: float = 0.2  # of the size of token states
+    text_noise: float = 0.3  # of the size of token states
     emphasis: dict[str, float] = field(default_factory=dict)  # edits that are drawn so many times as often
     steadiness: float = 0.5  # weight of the error's change from one latent frame to the next, which is seen as flicker
     pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
