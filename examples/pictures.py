@@ -1,4 +1,5 @@
-"""The pictures of the README and of docs/nano.md: instructions on three bundled clips, after 20 frames. Needs Pillow.
+"""The pictures of the README and of docs/nano.md: instructions on three bundled clips, after 20 frames. Needs Pillow
+(`pip install 'sana-streaming[serve]'`).
 
 python examples/pictures.py                      # writes docs/images/nano.jpg and docs/images/nano_edits.jpg
 """
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 CLIPS = ("webcam_talk_a.mp4", "bbb_rabbit_meadow.mp4", "hand_bottle.mp4")
 SHORT = 256  # side of what is edited, in pixels
 FRAMES = 20
+TILE = (168, 128)  # width and height of a picture on a sheet
 COLUMNS = 9
 LABEL = 20  # height in pixels
 BEST = {
@@ -53,15 +55,15 @@ def main() -> None:
     sources = [first_frames(ROOT / "assets" / clip) for clip in CLIPS]
     before = [source[-1] for source in sources]
     after = {text: [edited(editor, source, text) for source in sources] for text in tqdm(ALL, unit="instruction")}
-    best = [column(before, "source", (168, 128)), *(column(after[t], name, (168, 128)) for t, name in BEST.items())]
-    every = [column(before, "source", (168, 128)), *(column(after[text], text, (168, 128)) for text in ALL)]
+    best = [column(before, "source"), *(column(after[t], name) for t, name in BEST.items())]
+    every = [column(before, "source"), *(column(after[text], text) for text in ALL)]
     args.output.mkdir(parents=True, exist_ok=True)
     save(args.output / "nano.jpg", [best])
     save(args.output / "nano_edits.jpg", [every[i : i + COLUMNS] for i in range(0, len(every), COLUMNS)])
 
 
 def first_frames(clip: Path) -> np.ndarray:
-    """RGB uint8 [FRAMES, H, W, 3], the middle of the clip's first frames, at the size that is edited."""
+    """RGB uint8 [FRAMES, H, W, 3] at the size that is edited."""
     reader = open_reader(clip)
     scale = SHORT / min(reader.info.width, reader.info.height)
     size = round(reader.info.width * scale) // 16 * 16, round(reader.info.height * scale) // 16 * 16
@@ -80,15 +82,15 @@ def edited(editor: Editor, frames: np.ndarray, instruction: str) -> np.ndarray:
     return result[-1].numpy()
 
 
-def column(pictures: Sequence[np.ndarray], text: str, size: tuple[int, int]) -> Image.Image:
+def column(pictures: Sequence[np.ndarray], text: str) -> Image.Image:
     """Pictures below each other, cut to one shape, and what they show."""
-    width, height = size
+    width, height = TILE
     image = Image.new("RGB", (width, height * len(pictures) + LABEL), "white")
     for i, picture in enumerate(pictures):
         h, w = picture.shape[:2]
         wide = min(w, round(h * width / height))
         cut = picture[:, (w - wide) // 2 : (w + wide) // 2]
-        image.paste(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS), (0, i * height))
+        image.paste(Image.fromarray(cut).resize(TILE, Image.Resampling.LANCZOS), (0, i * height))
     font, draw = ImageFont.load_default(11), ImageDraw.Draw(image)
     while draw.textlength(text, font) > width - 4:
         text = text.rstrip("…")[:-1] + "…"

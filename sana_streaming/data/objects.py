@@ -280,10 +280,8 @@ def _object_paths(m: int, frames: int, height: int, width: int, rng: Generator) 
 
 def _sprites(bank: Bank, index: Tensor, rng: Generator, vary: bool) -> tuple[Tensor, Tensor]:
     """Cut-outs [m, 4, S, S] in [0, 1] and their middles [m, 2]: see `bank.middles`."""
-    pictures, middles = (
-        bank.sprites[index.to(bank.device, non_blocking=True)].float().div_(255),
-        bank.sprite_middles[index],
-    )
+    middles = bank.sprite_middles[index]
+    pictures = bank.sprites[index.to(bank.device, non_blocking=True)].float().div_(255)
     if not vary:
         return pictures, middles
     pictures, mirrored = varied(pictures, rng)
