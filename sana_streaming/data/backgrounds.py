@@ -143,10 +143,12 @@ def _scene(
         if len(members):
             index = torch.tensor(chosen)[integers(rng, len(chosen), len(members))]
             span = bank.people_spans if pictures is bank.people else bank.sprite_spans
-            path = _rising(span[index], frames, height, width, rng)
+            reach = span[index]
             cutouts = pictures[index.to(bank.device, non_blocking=True)].float().div_(255)
             if vary:
-                cutouts, _ = varied(cutouts, rng)
+                cutouts, maps = varied(cutouts, rng)
+                reach = 0.5 + (reach - 0.5) * maps[:, 1, 1:]
+            path = _rising(reach, frames, height, width, rng)
             layer = draw(cutouts, path, height, width, members, shadows=False)
             stamp[layer.clips] = layer.stamp
     return _over(stamp, behind), stamp

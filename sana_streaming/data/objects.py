@@ -6,6 +6,7 @@ where the instruction says, and one that replaces another is upright, its middle
 covers is, however that one leans.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from torch import Generator, Tensor
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import Colour, luma
 from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, points_on, standing, upright, wander
-from sana_streaming.data.motion import chance, integers
+from sana_streaming.data.motion import chance, integers, uniform
 from sana_streaming.data.pairs import Edit, Pairs
 from sana_streaming.data.scenes import BACKDROPS, backdrops, varied
 from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
@@ -24,7 +25,10 @@ OBJECT_SIZES = (0.24, 0.55)  # of the short side
 BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed that is not there
+HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
+
+ANY = ("object", "thing")  # what may be said where only one object is there
 
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.08, 0.08),
@@ -159,12 +163,13 @@ ADD_HELD_OUT = (
 
 def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng, not held_out)
+    said = old if held_out else spoken(old, rng)
+    base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     present = (~chance(rng, ABSENT, clips)).nonzero()[:, 0]
     path = _object_paths(len(present), frames, height, width, rng)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     layers = _drawn(pictures, path, height, width, present)
-    phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in old]
+    phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
     shown = set(present.tolist())
     reverses = [f"add {article(name)}" if i in shown else "keep the video unchanged" for i, name in enumerate(old)]
     return _pairs(base, layers, [], front, phrases, reverses, [""] * clips)
@@ -172,7 +177,8 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
 
 def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    base, front = _scene(bank, [(name,) for name in old], frames, height, width, rng, not held_out)
+    said = old if held_out else spoken(old, rng)
+    base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     before = [bank.sprite_colours[i] for i in index.tolist()]
     after = [_other_colour(colour, rng) for colour in before]
     everywhere = torch.arange(clips)
@@ -181,7 +187,7 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
     old_layers = _drawn(pictures, path, height, width, everywhere)
     new_layers = _drawn(recoloured(pictures, after), path, height, width, everywhere)
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
-    phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(old, after, strict=True)]
+    phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(said, after, strict=True)]
     reverses = [
         f"make the {name} {colour} again" if colour else f"give the {name} its own colour back"
         for name, colour in zip(old, before, strict=True)
@@ -192,7 +198,8 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
 def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
     chosen, new = _new_objects(bank, old, rng)
-    base, front = _scene(bank, list(zip(old, new, strict=True)), frames, height, width, rng, not held_out)
+    said = old if held_out else spoken(old, rng)
+    base, front = _scene(bank, list(zip(old, said, new, strict=True)), frames, height, width, rng, not held_out)
     everywhere = torch.arange(clips)
     path = _object_paths(clips, frames, height, width, rng)
     pictures, old_middles = _sprites(bank, index, rng, not held_out)
@@ -200,7 +207,7 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     new_path = upright(_new_sizes(clips, height, width), points_on(path, old_middles))
     new_layers = _drawn(_objects(bank, chosen), new_path, height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
-    phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(old, new, strict=True)]
+    phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(said, new, strict=True)]
     reverses = [f"replace the {b} with {article(a)}" for a, b in zip(old, new, strict=True)]
     return _pairs(base, old_layers, new_layers, front, phrases, reverses, new)
 
@@ -256,12 +263,12 @@ def _scene(
     avoid: for each clip, the names in its instruction.
     """
     n = len(avoid)
-    nouns = [{_noun(name) for name in names} for names in avoid]
+    taken = [set(map(_noun, names)) for names in avoid]
     base, _ = backdrops(bank, n, frames, height, width, rng, BACKDROPS)
     layers = []
     for share, high in ((BEHIND, 0.5), (IN_FRONT, 0.3)):
         index, names = named_sprites(bank, n, rng)
-        fits = torch.tensor([_noun(name) not in taken for name, taken in zip(names, nouns, strict=True)])
+        fits = torch.tensor([used.isdisjoint(_words(name)) for name, used in zip(names, taken, strict=True)])
         members = (chance(rng, share, n) & fits).nonzero()[:, 0]
         path = wander(len(members), frames, height, width, rng, 0.12, high)
         pictures, _ = _sprites(bank, index[members], rng, vary)
@@ -270,8 +277,26 @@ def _scene(
     return paint(base, behind), front
 
 
+def spoken(names: Sequence[str], rng: Generator) -> list[str]:
+    """How objects are spoken of: by name, by the noun of it, or as "the object" and the like."""
+    return [
+        ANY[int(integers(rng, len(ANY)))] if u < ANYTHING else head(name) if u < ANYTHING + HEAD_ONLY else name
+        for name, u in zip(names, uniform(rng, 0, 1, len(names)).tolist(), strict=True)
+    ]
+
+
+def head(name: str) -> str:
+    """The noun that a name says more about: "chair" of "chair with cushion", "car" of "small car"."""
+    return re.split(r",| (?:with|without|in|on|and) ", name)[0].rsplit(" ", 1)[-1]
+
+
 def _noun(name: str) -> str:
     return name.lower().rsplit(" ", 1)[-1]
+
+
+def _words(name: str) -> set[str]:
+    """All that may be said of an object."""
+    return {_noun(name), head(name).lower(), *ANY}
 
 
 def _object_paths(m: int, frames: int, height: int, width: int, rng: Generator) -> Path:
@@ -284,8 +309,8 @@ def _sprites(bank: Bank, index: Tensor, rng: Generator, vary: bool) -> tuple[Ten
     pictures = bank.sprites[index.to(bank.device, non_blocking=True)].float().div_(255)
     if not vary:
         return pictures, middles
-    pictures, mirrored = varied(pictures, rng)
-    return pictures, torch.stack([torch.where(mirrored, -middles[:, 0], middles[:, 0]), middles[:, 1]], 1)
+    pictures, maps = varied(pictures, rng)
+    return pictures, (maps @ middles[..., None])[..., 0]
 
 
 def _objects(bank: Bank, index: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class Render(Protocol):
     def __call__(
         self, bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool
     ) -> Pairs:
-        """Pairs of one edit. rng lives on the CPU; held_out: for judging, in phrasings and with cut-outs
-        as they are; to train on, in others, and with cut-outs varied."""
+        """Pairs of one edit. rng lives on the CPU; held_out: for judging, in phrasings kept apart, with
+        cut-outs and their names as they are; to train on, in other phrasings, with both varied."""
         ...
 
 

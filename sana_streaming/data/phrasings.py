@@ -1,6 +1,8 @@
 """How people ask for an edit: many training phrasings from a small grammar, and natural ones held out for judging."""
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from itertools import zip_longest
 
 TRAINING_PHRASINGS = 36
@@ -140,6 +142,20 @@ def training_phrasings(wording: Wording) -> tuple[str, ...]:
             out.append(_vary(phrase, i))
             missing -= 1
     return tuple(out)
+
+
+@cache
+def paraphrases() -> dict[str, tuple[str, ...]]:
+    """Ways to ask for whole-frame edits that no grammar makes, for training: edit -> whole phrases."""
+    text = files("sana_streaming.data").joinpath("paraphrases.txt").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            name = line.strip("[]")
+        elif line and not line.startswith("#"):
+            found.setdefault(name, []).append(line)
+    return {name: tuple(phrases) for name, phrases in found.items()}
 
 
 def plain(phrase: str) -> str:

@@ -18,6 +18,7 @@ from sana_streaming.data.motion import chance, eased, fork, integers, log_unifor
 KINDS = {"photo": 0.52, "still": 0.07, "video": 0.38, "graphic": 0.03}
 BACKDROPS = {"photo": 0.54, "still": 0.08, "video": 0.38}  # of scenes in which an object or a person matters
 SPRITE_SHARE = 0.4  # of all clips but stills and graphics
+STRETCH = 0.35  # by which factor, as a logarithm, cut-outs become narrower or flatter at most
 
 
 def render_sources(bank: Bank, batch: int, frames: int, height: int, width: int, generator: Generator) -> Tensor:
@@ -210,13 +211,27 @@ def _put(out: Tensor, index: Tensor, clips: Tensor) -> None:
 
 
 def varied(cutouts: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Cut-outs [m, 4, S, S] in [0, 1] -> the same, some mirrored and most graded, and which are mirrored, bool [m]
-    on the CPU. So a name means more than the pictures of it that a pack happens to hold."""
-    mirrored = chance(rng, 0.5, len(cutouts))
-    on_device = mirrored.to(cutouts.device, non_blocking=True)[:, None, None, None]
-    cutouts = torch.where(on_device, cutouts.flip(-1), cutouts)
-    grade(cutouts[:, None, :3], rng)
-    return cutouts, mirrored
+    """Cut-outs [m, 4, S, S] in [0, 1] -> the same, half of them mirrored, half of them narrower or flatter and leaning,
+    most of them graded; and where a point of a picture, counted from its middle, is now: maps [m, 2, 2] on the CPU. So
+    a name means more than the pictures of it that a pack happens to hold."""
+    m = len(cutouts)
+    if m == 0:
+        return cutouts, torch.empty(0, 2, 2)
+    ratio = uniform(rng, -STRETCH, STRETCH, m) * chance(rng, 0.5, m)
+    across, down = ratio.clamp_max(0).exp(), (-ratio).clamp_max(0).exp()  # one of the two is 1
+    lean = (1 - across) * uniform(rng, -1, 1, m)  # so much that the picture still holds it
+    side = torch.where(chance(rng, 0.5, m), -1.0, 1.0)
+    zero = torch.zeros(m)
+    maps = torch.stack([side * across, lean, zero, down], 1).unflatten(1, (2, 2))
+    back = F.pad(torch.linalg.inv(maps), (0, 1)).to(cutouts.device, non_blocking=True)
+    alpha = cutouts[:, 3:]
+    mixed = torch.cat([cutouts[:, :3] * alpha, alpha], 1)
+    grid = F.affine_grid(back, list(mixed.shape), align_corners=False)
+    mixed = F.grid_sample(mixed, grid, align_corners=False)
+    colour, alpha = mixed[:, :3], mixed[:, 3:]
+    colour = (colour / alpha.clamp_min(1 / 255)).clamp_(0, 1)
+    grade(colour[:, None], rng)
+    return torch.cat([colour, alpha], 1), maps
 
 
 def grade(clips: Tensor, rng: Generator) -> None:

@@ -15,7 +15,7 @@ from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import mix, saturate
 from sana_streaming.data.motion import chance, pick
 from sana_streaming.data.pairs import Edit, Pairs
-from sana_streaming.data.phrasings import degree_phrasings, reverse_phrasings, training_phrasings
+from sana_streaming.data.phrasings import degree_phrasings, paraphrases, reverse_phrasings, training_phrasings
 from sana_streaming.data.scenes import render_sources
 from sana_streaming.data.wordings import WORDINGS
 
@@ -66,7 +66,7 @@ def beyond(draw: Draw, amount: float = 1.3) -> Draw:
 
 def _edit(name: str, kind: str, apply: Apply, share: float, strong: bool, degrees: tuple[str, ...]) -> Edit:
     wording = WORDINGS[name]
-    training, held_out = training_phrasings(wording), wording.held_out
+    training, held_out = (*training_phrasings(wording), *paraphrases()[name]), wording.held_out
     phrasings = {("", False): training, ("", True): held_out}
     for degree in degrees:
         phrasings[degree, False], phrasings[degree, True] = degree_phrasings(wording, degree)

@@ -5,7 +5,7 @@ import torch
 from torch import Generator
 
 from sana_streaming.data import objects
-from sana_streaming.data.bank import Bank
+from sana_streaming.data.bank import Bank, middles
 from sana_streaming.data.objects import COLOURS, NEW_SIZE, OBJECTS, PLACES, fill, recoloured
 from sana_streaming.data.pairs import Pairs
 from sana_streaming.data.vocabulary import article
@@ -102,18 +102,36 @@ def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank:
     assert old.size.std() > 1
 
 
-def test_cut_outs_are_mirrored_and_graded_to_train_on_and_never_to_judge(bank: Bank):
-    index = torch.arange(len(bank.sprites)).repeat(8)
-    plain, middles = objects._sprites(bank, index, seeded(0), False)
+def test_cut_outs_are_varied_to_train_on_and_never_to_judge(bank: Bank):
+    index = torch.arange(len(bank.sprites)).repeat(16)
+    plain, where = objects._sprites(bank, index, seeded(0), False)
     varied, moved = objects._sprites(bank, index, seeded(0), True)
     assert torch.equal(plain, bank.sprites[index] / 255)
-    assert torch.equal(middles, bank.sprite_middles[index])
-    mirrored = torch.tensor([not torch.equal(a[3], b[3]) for a, b in zip(plain, varied, strict=True)])
-    whole = torch.tensor([torch.equal(a[3], b[3].flip(-1)) for a, b in zip(plain, varied, strict=True)])
-    assert mirrored.any()
-    assert (whole | ~mirrored).all()
-    assert torch.allclose(moved[mirrored, 0], -middles[mirrored, 0])
-    assert 0.5 < (plain[:, :3] - varied[:, :3]).abs().flatten(1).amax(1).gt(0.01).float().mean() < 1
+    assert torch.equal(where, bank.sprite_middles[index])
+    assert torch.allclose(moved, middles((varied * 255).round().byte()), atol=0.01)  # still the middle of what is seen
+    assert 0.4 < (plain[:, 3] - varied[:, 3].flip(-1)).abs().flatten(1).amax(1).gt(0.01).float().mean() < 0.9
+    assert varied[:, 3].flatten(1).mean(1).lt(0.95 * plain[:, 3].flatten(1).mean(1)).float().mean() > 0.2  # narrower
+    assert varied.min() >= 0
+    assert varied.max() <= 1
+
+
+def test_names_are_shortened_to_train_on_and_never_to_judge(bank: Bank):
+    names = ["chair with cushion", "small car", "plate, glasses and cutlery", "cat"]
+    assert [objects.head(name) for name in names] == ["chair", "car", "plate", "cat"]
+    said = [objects.spoken(names, seeded(i)) for i in range(200)]
+    assert {one[0] for one in said} == {"chair with cushion", "chair", *objects.ANY}
+    assert sum(one[0] == names[0] for one in said) > 100
+    bare = {phrase for i in range(4) for phrase in render(bank, "remove", i, held_out=True).phrases}
+    assert all(any(phrase.count(name) for name in bank.sprite_names) for phrase in bare)
+
+
+def test_nothing_stands_beside_what_is_only_called_an_object(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "BEHIND", 1.0)
+    monkeypatch.setattr(objects, "IN_FRONT", 1.0)
+    _, front = objects._scene(bank, [("sofa", "thing")] * 8, F, H, W, seeded(0), True)
+    assert not front
+    _, front = objects._scene(bank, [("sofa", "sofa")] * 8, F, H, W, seeded(0), True)
+    assert front
 
 
 def test_new_objects_are_of_the_vocabulary_and_not_the_old_one(bank: Bank):

@@ -4,7 +4,7 @@ import pytest
 
 from sana_streaming.data.both import PAIRS, orders
 from sana_streaming.data.edits import EDITS
-from sana_streaming.data.phrasings import degree_phrasings, order, plain, reverse_phrasings
+from sana_streaming.data.phrasings import degree_phrasings, order, paraphrases, plain, reverse_phrasings
 from sana_streaming.data.whole import DEGREES, WHOLE
 from sana_streaming.data.wordings import WORDINGS
 
@@ -12,13 +12,14 @@ IN_DEGREES = [(name, degree) for name, edit in WHOLE.items() for degree in edit.
 
 
 def test_every_look_has_words_and_every_word_a_look():
-    assert WHOLE.keys() == WORDINGS.keys()
+    assert WHOLE.keys() == WORDINGS.keys() == paraphrases().keys()
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_phrasings_are_many_and_begin_with_the_example(name: str):
     edit = WHOLE[name]
-    assert 30 <= len(edit.phrasings) <= 50
+    assert 60 <= len(edit.phrasings) <= 90
+    assert len(paraphrases()[name]) >= 30
     assert len(edit.held_out) >= 4
     assert edit.phrasings[0] == edit.example == WORDINGS[name].example
     assert all(phrase == phrase.strip() and "{" not in phrase for phrase in (*edit.phrasings, *edit.held_out))

@@ -16,6 +16,7 @@ from sana_streaming.data.prompts import Prompts
 from sana_streaming.state import stack
 
 HIGHEST_WEIGHT = 6.0  # of a cell, against a mean of 1
+HIDING = 0.5  # share of the clips that some words of the instruction are hidden from
 PROBES = 4  # random pictures for the metric of pixels
 
 
@@ -41,8 +42,9 @@ class ClipSource:
 
     text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
     it changes. text_noise: of the size of the instructions' token states, added to them, so that words which are near
-    to one that is known mean much the same. at_once: pixels of all frames that are rendered together. emphasis: how
-    many times as often as by their shares edits are drawn."""
+    to one that is known mean much the same. text_drop: share of the token states that are hidden, never the first one,
+    where any are. at_once: pixels of all frames that are rendered together. emphasis: how many times as often as by
+    their shares edits are drawn."""
 
     def __init__(
         self,
@@ -52,11 +54,13 @@ class ClipSource:
         text_tokens: int,
         outside: float,
         text_noise: float,
+        text_drop: float,
         at_once: int,
         emphasis: Mapping[str, float],
     ):
         self.codec, self.bank, self.prompts = codec, bank, prompts
-        self.text_tokens, self.outside, self.text_noise = text_tokens, outside, text_noise
+        self.text_tokens, self.outside = text_tokens, outside
+        self.text_noise, self.text_drop = text_noise, text_drop
         self.at_once, self.emphasis = at_once, emphasis
 
     @torch.no_grad()
@@ -69,12 +73,20 @@ class ClipSource:
     def _part(self, height: int, width: int, clips: int, frames: int, generator: Generator) -> Clips:
         batch = render_batch(self.bank, clips, frames, height, width, generator, emphasis=self.emphasis)
         source, target = encoded(self.codec, batch.source, batch.target)
-        tokens, mask = self.prompts(batch.phrases, self.text_tokens)
-        size = tokens.square().mean(dim=-1, keepdim=True).sqrt()  # 0 past the end
-        tokens = tokens + self.text_noise * size * torch.randn(tokens.shape, generator=generator, device=tokens.device)
+        tokens, mask = self._instructions(batch.phrases, generator)
         weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
         weather = weather.to(source.device, non_blocking=True)
         return Clips(source, target, self._weight(batch), tokens, mask, weather)
+
+    def _instructions(self, phrases: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
+        """Token states with noise [B, L, E] and the mask of those that are read, bool [B, L]."""
+        tokens, mask = self.prompts(phrases, self.text_tokens)
+        size = tokens.square().mean(dim=-1, keepdim=True).sqrt()  # 0 past the end
+        tokens = tokens + self.text_noise * size * torch.randn(tokens.shape, generator=generator, device=tokens.device)
+        hides, drawn = (torch.rand(n, generator=generator, device=mask.device) for n in ((len(mask), 1), mask.shape))
+        hidden = (hides < HIDING) & (drawn < self.text_drop)
+        hidden[:, 0] = False  # it stands for the whole instruction
+        return tokens, mask & ~hidden
 
     def _weight(self, batch: Batch) -> Tensor:
         """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more."""

@@ -67,8 +67,9 @@ class FlowConfig:
     jumps: float = 0.3  # share of clips whose clock jumps
     longest_jump: int = 512  # latent frames
     prompt_changes: float = 0.1  # share of clips that stay as they are at first
-    outside: float = 0.3  # weight of what the instruction leaves alone, against 1 + this for what it changes
-    text_noise: float = 0.3  # of the size of token states
+    outside: float = 0.4  # weight of what the instruction leaves alone, against 1 + this for what it changes
+    text_noise: float = 0.5  # of the size of token states
+    text_drop: float = 0.15  # share of the token states hidden from half of the clips
     emphasis: dict[str, float] = field(default_factory=dict)  # edits that are drawn so many times as often
     steadiness: float = 0.5  # weight of the error's change from one latent frame to the next, which is seen as flicker
     pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
@@ -113,8 +114,8 @@ class FlowStage:
         self.plans = torch.Generator().manual_seed(seed)  # decides shapes, alike in all processes
         at_once = math.prod(config.layouts[0][:4]) * self.model.codec.frames_per_latent
         self.source = ClipSource(
-            self.codec, self.bank, self.prompts, config.text_tokens, config.outside, config.text_noise, at_once,
-            config.emphasis,
+            self.codec, self.bank, self.prompts, config.text_tokens, config.outside, config.text_noise,
+            config.text_drop, at_once, config.emphasis,
         )  # fmt: skip
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
         self.renderer: Ahead[Clips] = Ahead(device)
