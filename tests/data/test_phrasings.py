@@ -2,11 +2,13 @@ from collections import Counter
 
 import pytest
 
+from sana_streaming.config import nano
 from sana_streaming.data.both import PAIRS, orders
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.phrasings import degree_phrasings, order, paraphrases, plain, reverse_phrasings
 from sana_streaming.data.whole import DEGREES, WHOLE
 from sana_streaming.data.wordings import WORDINGS
+from sana_streaming.text import load_encoder
 
 IN_DEGREES = [(name, degree) for name, edit in WHOLE.items() for degree in edit.choices]
 
@@ -76,3 +78,10 @@ def test_orders_can_be_joined():
 def test_second_edits_have_orders(name: str):
     assert len(orders(name)) >= 6
     assert len(DEGREES) == 2
+
+
+def test_the_text_encoder_has_room_for_every_phrase():
+    """And for two of them in one instruction, so that nothing which a model is trained on is cut."""
+    encoder = load_encoder(nano().text)
+    longest = max((len(encoder(phrase)), phrase) for edit in WHOLE.values() for phrase in edit.phrasings)
+    assert 2 * longest[0] < nano().text.max_tokens, longest

@@ -27,6 +27,7 @@ def small() -> ModelConfig:
     return replace(
         model,
         codec=replace(model.codec, widths=(8, 8, 8), latent_channels=4),
+        text=replace(model.text, dim=6, max_tokens=8),
         dit=replace(model.dit, latent_channels=4, dim=24, heads=2, depth=4, text_dim=6, ffn_dim=16),
     )
 
@@ -57,7 +58,6 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlowStage:
         layouts=((32, 32, 12, 4, 1), (32, 48, 4, 3, 1)),
         shares=(0.8, 0.2),
         compile=False,
-        text_tokens=6,
     )
     torch.manual_seed(0)
     return FlowStage(config, tmp_path, CPU, seed=0)
@@ -142,7 +142,7 @@ def test_some_words_are_hidden_but_never_the_first_state(stage: FlowStage) -> No
     stage.source.text_drop = 0.5
     generator = torch.Generator().manual_seed(0)
     phrases = ["make the scene a winter morning"] * 64
-    _, whole = stage.source.prompts(phrases, stage.config.text_tokens)
+    _, whole = stage.source.prompts(phrases, 8)
     _, mask = stage.source._instructions(phrases, generator)
     assert mask[:, 0].all()
     assert not (mask & ~whole).any()

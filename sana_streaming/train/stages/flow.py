@@ -59,7 +59,6 @@ class FlowConfig:
     plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the window's end
     plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)  # of clips of one window; longer ones go by the first plan
     uses: int = 3  # how often clips of one window are trained on, each time with other chunks and noise
-    text_tokens: int = 32  # every instruction of the data is shorter
     pure_noise: float = 0.5  # share of chunks that start from noise alone, where sampling begins
     lowest_level: float = 0.3  # no schedule of the preset goes lower
     own_draft: float = 0.7  # share of clips that begin from the model's own first estimate, as the second step does
@@ -114,7 +113,7 @@ class FlowStage:
         self.plans = torch.Generator().manual_seed(seed)  # decides shapes, alike in all processes
         at_once = math.prod(config.layouts[0][:4]) * self.model.codec.frames_per_latent
         self.source = ClipSource(
-            self.codec, self.bank, self.prompts, config.text_tokens, config.outside, config.text_noise,
+            self.codec, self.bank, self.prompts, self.model.text.max_tokens, config.outside, config.text_noise,
             config.text_drop, at_once, config.emphasis,
         )  # fmt: skip
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
@@ -167,7 +166,7 @@ class FlowStage:
         """Clips of one window, what is remembered before it, and the edges of its chunks."""
         config, source = self.config, clips.source
         batch, device = len(source), self.device
-        before, before_mask = self.prompts([UNCHANGED], config.text_tokens)
+        before, before_mask = self.prompts([UNCHANGED], self.model.text.max_tokens)
         begins = 1.0 if past is None else 0.0  # only there the prompt changes or the clock jumps
         changes = self._chance(begins * config.prompt_changes, batch, generator) & ~clips.weather
         jump = torch.randint(1, config.longest_jump + 1, (batch,), generator=generator, device=device)
@@ -313,7 +312,7 @@ class FlowStage:
             (block.ffn if index in self.model.dit.softmax_blocks else block).compile()
         height, width, clips = self.config.layouts[0][:3]
         stride = self.model.codec.stride
-        tokens = torch.zeros(clips, self.config.text_tokens, self.model.text.dim, device=self.device)
+        tokens = torch.zeros(clips, self.model.text.max_tokens, self.model.text.dim, device=self.device)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=self.device)
         for length in sorted({length for plan in self.config.plans for length in plan}):
             shape = (clips, self.model.dit.latent_channels, length, height // stride, width // stride)
