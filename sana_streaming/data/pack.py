@@ -1,10 +1,10 @@
 """Packs raw photos, cut-outs and clips into one small folder that travels to the training machine.
 
-    python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite]
+    python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite] [--icons FOLDER ...]
 
-OUT holds photos/ and sprites/ (WebP), videos/ (encoded again where PyAV is installed, copied where it is not), people/
-(cut out of photos, and masks of clips, where there is a segmenter: see `data.people`), and index.json, which says what
-each file is and whether it is for training or held out for validation.
+OUT holds photos/ and sprites/ (WebP; sprites also of icon sets, see `data.icons`), videos/ (encoded again where PyAV
+is installed, copied where it is not), people/ (cut out of photos, and masks of clips, where there is a segmenter: see
+`data.people`), and index.json, which says what each file is and whether it is for training or held out for validation.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
@@ -45,8 +46,8 @@ def split_of(name: str) -> str:
     return "val" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0 else "train"
 
 
-def pack(assets: Path, out: Path, segment: Segment | None = None) -> dict[str, Any]:
-    """Write the pack and return its index. ValueError if the assets are not where they should be."""
+def pack(assets: Path, out: Path, segment: Segment | None = None, icons: Sequence[Path] = ()) -> dict[str, Any]:
+    """Write the pack and return its index. ValueError if the assets, or icon sets, are not where they should be."""
     if not (assets / "photos" / "licences.csv").is_file():
         raise ValueError(f"expected a folder with photos/, sprites/ and videos/, got {assets}")
     out.mkdir(parents=True, exist_ok=True)
@@ -56,9 +57,10 @@ def pack(assets: Path, out: Path, segment: Segment | None = None) -> dict[str, A
             if Path(row["file"]).stem in TALKS:
                 row["mask"] = pack_masks(out / row["file"], out, segment)
     photos, sprites = pack_photos(assets / "photos", out), pack_sprites(assets / "sprites", out)
+    held_out = {row["name"] for row in sprites if row["split"] == "val"}
     index = {
         "photos": photos,
-        "sprites": sprites,
+        "sprites": sprites + pack_icons(icons, out, split_of, held_out),
         "objects": _named(OBJECTS, sprites),
         "places": _named({name: place.photo for name, place in PLACES.items() if place.photo}, photos),
         "people": pack_people(assets / "photos", out, segment) if segment else [],
@@ -196,11 +198,12 @@ def main() -> None:
     parser.add_argument("assets", type=Path, help="folder with photos/, sprites/ and videos/")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--segmenter", type=Path, help="selfie_segmentation.tflite, to cut people out")
+    parser.add_argument("--icons", type=Path, nargs="+", default=[], help="folders of @iconify-json packages")
     args = parser.parse_args()
     segment = load_segmenter(args.segmenter) if args.segmenter else None
     if segment is None:
         print("packing without people: that takes --segmenter FILE and the package ai-edge-litert")
-    pack(args.assets, args.out, segment)
+    pack(args.assets, args.out, segment, args.icons)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {size / 1e6:.1f} MB")
 

@@ -7,6 +7,7 @@ import pytest
 cv2 = pytest.importorskip("cv2")
 
 from sana_streaming.data.bank import load_bank  # noqa: E402
+from sana_streaming.data.icons import draw, pack_icons  # noqa: E402
 from sana_streaming.data.pack import encode, pack, split_of  # noqa: E402
 from sana_streaming.data.people import largest_piece  # noqa: E402
 
@@ -69,3 +70,51 @@ def test_what_is_encoded_again_ends_where_it_should(assets: Path, tmp_path: Path
 def test_a_folder_without_assets_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="expected a folder with photos/"):
         pack(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture
+def icons(tmp_path: Path) -> Path:
+    """A set of one drawing under many names."""
+    names = ["red-apple", "two-hump-camel", "star", "waving-hand", "flag-france", *(f"name-{i}" for i in range(30))]
+    body = '<circle cx="5" cy="5" r="3" fill="red"/>'
+    icons = {"prefix": "made-up", "icons": {name: {"body": body} for name in names}, "width": 10, "height": 10}
+    categories = {"Objects": [name for name in names if name != "flag-france"], "Flags": ["flag-france"]}
+    info = {"name": "Made up", "license": {"spdx": "CC0-1.0"}}
+    folder = tmp_path / "icons"
+    folder.mkdir()
+    for name, value in {"icons": icons, "metadata": {"categories": categories}, "info": info}.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def test_icons_are_for_training_and_never_of_a_name_that_is_held_out(
+    icons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture = np.full((128, 128, 4), 255, np.uint8)
+    monkeypatch.setattr("sana_streaming.data.icons.draw", lambda document: picture if "circle" in document else None)
+    rows = pack_icons([icons], tmp_path, split_of, {"Two-hump camel"})
+    names = {row["name"] for row in rows}
+    assert {"red apple", "star", "name 1"} <= names
+    assert not names & {"two hump camel", "waving hand", "flag france", "name 16", "name 25"}
+    assert {(row["split"], row["category"], row["licence"]) for row in rows} == {
+        ("train", "objects", "CC0-1.0 (Made up)")
+    }
+    assert all((tmp_path / row["file"]).is_file() for row in rows)
+
+
+def test_a_folder_without_icons_is_told_in_one_line(tmp_path: Path):
+    with pytest.raises(ValueError, match="expected a folder of an Iconify package, with "):
+        pack_icons([tmp_path], tmp_path, split_of, ())
+
+
+def test_an_icon_is_cut_out_in_the_middle_of_its_picture():
+    pytest.importorskip("resvg_py")
+    frame = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10">{}</svg>'
+    picture = draw(frame.format('<circle cx="2" cy="3" r="2" fill="#f00"/>'))
+    assert picture is not None
+    y, x = np.nonzero(picture[..., 3] > 127)
+    assert (x.min() + x.max(), y.min() + y.max()) == pytest.approx((127, 127), abs=2)
+    assert 116 <= x.max() - x.min() + 1 <= 120
+    assert picture[64, 64].tolist() == [0, 0, 255, 255]
+    assert draw(frame.format('<rect width="10" height="10"/>')) is None  # a tile
+    assert draw(frame.format("")) is None

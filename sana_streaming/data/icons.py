@@ -1,0 +1,121 @@
+"""Cut-outs from the colour emoji that Iconify publishes as npm packages, drawn when a pack is made.
+
+Needs the package `resvg-py` and folders such as that of `npm pack @iconify-json/noto`, with icons.json, info.json and
+metadata.json in them. Neither is needed to train.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+SIDE = 128
+FILLED = 119 / SIDE  # how much of it the longer side of a cut-out takes
+QUALITY = 70
+COVERED = (0.04, 0.93)  # of the box around it: thinner ones are hardly seen, fuller ones are tiles and not cut-outs
+CATEGORIES = ("Animals & Nature", "Food & Drink", "Objects", "Activities", "Travel & Places", "People & Body")
+LEFT_OUT = re.compile(
+    r"skin|oclock|thirty|^(wo)?m[ae]n |sign|button|symbol|hand|finger|thumb|fist|palm up|wave|backhand|palms|clap|nail|"
+    r"muscle|biceps|^(ear|eye|eyes|nose|foot|leg|tooth|mouth|tongue|brain|lungs|anatomical heart|footprints)\b|kiss|"
+    r"couple|family|people|silhouette|speaking|facing|japan|map|city|sunrise|sunset|milky|foggy|motorway|railway"
+)
+
+
+def pack_icons(
+    folders: Sequence[Path], out: Path, split_of: Callable[[str], str], held_out: Collection[str]
+) -> list[dict[str, Any]]:
+    """Cut-outs of all sets, to train on alone: no name that is held out, nor one that split_of would hold out.
+
+    ValueError for a folder that is no icon set."""
+    for folder in folders:
+        if not (folder / "icons.json").is_file():
+            raise ValueError(f"expected a folder of an Iconify package, with icons.json, got {folder}")
+    (out / "sprites").mkdir(exist_ok=True)
+    metadata = [_read(folder / "metadata.json") for folder in folders]
+    categories = {
+        icon: category
+        for each in metadata
+        for category, icons in each.get("categories", {}).items()
+        if category in CATEGORIES
+        for icon in icons
+    }
+    kept_apart = {_plain(name) for name in held_out}
+    rows = []
+    for folder in folders:
+        found, info = _read(folder / "icons.json"), _read(folder / "info.json")
+        names = [
+            icon
+            for icon in found["icons"]
+            if icon in categories
+            and not LEFT_OUT.search(_plain(icon))
+            and _plain(icon) not in kept_apart
+            and split_of(_plain(icon)) == "train"
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            pictures = pool.map(draw, (svg(found, icon) for icon in names))
+            for icon, picture in tqdm(zip(names, pictures, strict=True), total=len(names), desc=info["name"]):
+                if picture is None:
+                    continue
+                file = f"sprites/{found['prefix']}_{icon}.webp".replace("-", "_")
+                _write(out / file, picture)
+                rows.append(
+                    {
+                        "file": file,
+                        "name": _plain(icon),
+                        "colour": "",
+                        "category": re.sub(r"[^a-z]+", "-", categories[icon].lower()),
+                        "licence": f"{info['license']['spdx']} ({info['name']})",
+                        "split": "train",
+                    }
+                )
+    return rows
+
+
+def svg(icons: dict[str, Any], name: str) -> str:
+    """One icon of a set as a document."""
+    icon = icons["icons"][name]
+    width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+
+
+def draw(document: str) -> np.ndarray | None:
+    """BGRA uint8 [SIDE, SIDE, 4], in the middle; None for what is no cut-out."""
+    import cv2
+    from resvg_py import svg_to_bytes
+
+    drawn = np.frombuffer(bytes(svg_to_bytes(svg_string=document, width=2 * SIDE, height=2 * SIDE)), np.uint8)
+    picture = cv2.imdecode(drawn, cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.ndim != 3 or picture.shape[2] != 4:
+        return None
+    y, x = np.nonzero(picture[..., 3] > 16)
+    if len(y) == 0:
+        return None
+    picture = picture[y.min() : y.max() + 1, x.min() : x.max() + 1]
+    if not COVERED[0] < (picture[..., 3] > 127).mean() < COVERED[1]:
+        return None
+    scale = FILLED * SIDE / max(picture.shape[:2])
+    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    top, left = (SIDE - size[1]) // 2, (SIDE - size[0]) // 2
+    whole = np.zeros((SIDE, SIDE, 4), np.uint8)
+    whole[top : top + size[1], left : left + size[0]] = small
+    return whole
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", " ")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _write(path: Path, picture: np.ndarray) -> None:
+    import cv2
+
+    cv2.imwrite(str(path), picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
