@@ -62,7 +62,7 @@ def pack_icons(
                 if picture is None:
                     continue
                 file = f"sprites/{found['prefix']}_{icon}.webp".replace("-", "_")
-                _write(out / file, picture)
+                write_cutout(out / file, picture)
                 rows.append(
                     {
                         "file": file,
@@ -84,13 +84,20 @@ def svg(icons: dict[str, Any], name: str) -> str:
 
 
 def draw(document: str) -> np.ndarray | None:
-    """BGRA uint8 [SIDE, SIDE, 4], in the middle; None for what is no cut-out."""
+    """A cut-out as `centred` makes it."""
     import cv2
     from resvg_py import svg_to_bytes
 
     drawn = np.frombuffer(bytes(svg_to_bytes(svg_string=document, width=2 * SIDE, height=2 * SIDE)), np.uint8)
-    picture = cv2.imdecode(drawn, cv2.IMREAD_UNCHANGED)
-    if picture is None or picture.ndim != 3 or picture.shape[2] != 4:
+    return centred(np.asarray(cv2.imdecode(drawn, cv2.IMREAD_UNCHANGED)))
+
+
+def centred(picture: np.ndarray) -> np.ndarray | None:
+    """BGRA uint8 [h, w, 4] -> what is seen of it, as large as all cut-outs are and in the middle, [SIDE, SIDE, 4]; None
+    for what is no cut-out."""
+    import cv2
+
+    if picture.ndim != 3 or picture.shape[2] != 4:
         return None
     y, x = np.nonzero(picture[..., 3] > 16)
     if len(y) == 0:
@@ -115,7 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def _write(path: Path, picture: np.ndarray) -> None:
+def write_cutout(path: Path, picture: np.ndarray) -> None:
     import cv2
 
     cv2.imwrite(str(path), picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])

@@ -1,10 +1,12 @@
 """Packs raw photos, cut-outs and clips into one small folder that travels to the training machine.
 
     python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite] [--icons FOLDER ...]
+        [--furniture FOLDER]
 
-OUT holds photos/ and sprites/ (WebP; sprites also of icon sets, see `data.icons`), videos/ (encoded again where PyAV
-is installed, copied where it is not), people/ (cut out of photos, and masks of clips, where there is a segmenter: see
-`data.people`), and index.json, which says what each file is and whether it is for training or held out for validation.
+OUT holds photos/ and sprites/ (WebP), videos/ (encoded again where PyAV is installed, copied where it is not), people/
+(cut out of photos, and masks of clips, where there is a segmenter: see `data.people`), and index.json, which says what
+each file is and whether it is for training or held out for validation. More sprites, for training alone, can come from
+icon sets and from 3-D models: see `data.icons` and `data.views`.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from tqdm import tqdm
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
+from sana_streaming.data.views import pack_views
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
 PHOTO_SIDE = 320  # short side, pixels
@@ -46,8 +49,14 @@ def split_of(name: str) -> str:
     return "val" if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 10 == 0 else "train"
 
 
-def pack(assets: Path, out: Path, segment: Segment | None = None, icons: Sequence[Path] = ()) -> dict[str, Any]:
-    """Write the pack and return its index. ValueError if the assets, or icon sets, are not where they should be."""
+def pack(
+    assets: Path,
+    out: Path,
+    segment: Segment | None = None,
+    icons: Sequence[Path] = (),
+    furniture: Path | None = None,
+) -> dict[str, Any]:
+    """Write the pack and return its index. ValueError if something is not where it should be."""
     if not (assets / "photos" / "licences.csv").is_file():
         raise ValueError(f"expected a folder with photos/, sprites/ and videos/, got {assets}")
     out.mkdir(parents=True, exist_ok=True)
@@ -58,9 +67,13 @@ def pack(assets: Path, out: Path, segment: Segment | None = None, icons: Sequenc
                 row["mask"] = pack_masks(out / row["file"], out, segment)
     photos, sprites = pack_photos(assets / "photos", out), pack_sprites(assets / "sprites", out)
     held_out = {row["name"] for row in sprites if row["split"] == "val"}
+    more = pack_icons(icons, out, split_of, held_out)
+    if furniture:
+        sources = {Path(row["file"]).stem: row["source"] for row in _read_csv(assets / "sprites" / "names.csv")}
+        more += pack_views(furniture, sprites, sources, out)
     index = {
         "photos": photos,
-        "sprites": sprites + pack_icons(icons, out, split_of, held_out),
+        "sprites": sprites + more,
         "objects": _named(OBJECTS, sprites),
         "places": _named({name: place.photo for name, place in PLACES.items() if place.photo}, photos),
         "people": pack_people(assets / "photos", out, segment) if segment else [],
@@ -199,11 +212,12 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--segmenter", type=Path, help="selfie_segmentation.tflite, to cut people out")
     parser.add_argument("--icons", type=Path, nargs="+", default=[], help="folders of @iconify-json packages")
+    parser.add_argument("--furniture", type=Path, help="folder of sweethome3d-furniture's catalogues (.sh3f)")
     args = parser.parse_args()
     segment = load_segmenter(args.segmenter) if args.segmenter else None
     if segment is None:
         print("packing without people: that takes --segmenter FILE and the package ai-edge-litert")
-    pack(args.assets, args.out, segment, args.icons)
+    pack(args.assets, args.out, segment, args.icons, args.furniture)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {size / 1e6:.1f} MB")
 

@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sana_streaming.data.bank import load_bank  # noqa: E402
 from sana_streaming.data.icons import draw, pack_icons  # noqa: E402
 from sana_streaming.data.pack import encode, pack, split_of  # noqa: E402
 from sana_streaming.data.people import largest_piece  # noqa: E402
+from sana_streaming.data.views import VIEWS, angles, corner, pack_views, unpack, views  # noqa: E402
 
 
 def test_split_is_stable():
@@ -118,3 +120,72 @@ def test_an_icon_is_cut_out_in_the_middle_of_its_picture():
     assert picture[64, 64].tolist() == [0, 0, 255, 255]
     assert draw(frame.format('<rect width="10" height="10"/>')) is None  # a tile
     assert draw(frame.format("")) is None
+
+
+MODEL = """mtllib wedge.mtl
+v 0 0 0
+v 4 0 0
+v 0 1 0
+v 0 0 1
+vt 0.5 0.5
+usemtl green
+f 1/1 2/1 3/1
+f 1 4 2
+f 1 3 4
+f 2 4 3
+"""
+
+
+@pytest.fixture
+def furniture(tmp_path: Path) -> Path:
+    folder = tmp_path / "furniture"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "Made-Up.sh3f", "w") as catalogue:
+        catalogue.writestr("things/wedge/wedge.obj", MODEL)
+        catalogue.writestr("things/wedge/wedge.mtl", "newmtl green\nKd 0 1 0\n")
+        catalogue.writestr("things/other/other.obj", "")
+    return folder
+
+
+def test_every_corner_of_a_model_gets_a_texture_coordinate(furniture: Path, tmp_path: Path):
+    assert [corner(text) for text in ("f", "3", "3//7", "3/2", "3/2/7")] == ["f", "3/1", "3/1/7", "3/2", "3/2/7"]
+    model = unpack(zipfile.ZipFile(furniture / "Made-Up.sh3f"), "things/wedge/wedge.obj", tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("wedge.*")) == ["wedge.mtl", "wedge.obj"]
+    faces = [line for line in model.read_text().splitlines() if line.startswith("f ")]
+    assert faces == ["f 1/1 2/1 3/1", "f 1/1 4/1 2/1", "f 1/1 3/1 4/1", "f 2/1 4/1 3/1"]
+
+
+def test_more_views_are_for_training_alone(furniture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disc = np.zeros((64, 64, 4), np.uint8)
+    cv2.circle(disc, (32, 32), 20, (0, 0, 255, 255), -1)
+    monkeypatch.setattr("sana_streaming.data.views.views", lambda model, sides: [disc] * len(sides))
+    (tmp_path / "sprites").mkdir()
+    rows = [
+        {"file": f"sprites/{stem}.webp", "name": stem, "split": split}
+        for stem, split in (("wedge", "train"), ("kept", "val"), ("drawn", "train"))
+    ]
+    origin = "somewhere (Made-Up, model /things/wedge/wedge.obj; someone)"
+    found = pack_views(furniture, rows, {"wedge": origin, "kept": origin, "drawn": "npm"}, tmp_path)
+    assert [row["name"] for row in found] == ["wedge"] * VIEWS
+    assert len({row["file"] for row in found}) == VIEWS
+    assert all((tmp_path / row["file"]).is_file() and row["split"] == "train" for row in found)
+    with pytest.raises(ValueError, match="expected a folder with catalogues of furniture"):
+        pack_views(tmp_path, rows, {}, tmp_path)
+
+
+def test_views_are_from_all_around_and_always_the_same():
+    around = [angle for angle, _ in angles(5)]
+    assert angles(5) == angles(5) != angles(6)
+    assert np.diff(around) == pytest.approx([60] * 5)
+    assert all(5 <= down <= 35 for _, down in angles(5))
+
+
+def test_a_model_is_drawn_from_the_sides_that_are_asked_for(furniture: Path, tmp_path: Path):
+    pytest.importorskip("vtk")
+    model = unpack(zipfile.ZipFile(furniture / "Made-Up.sh3f"), "things/wedge/wedge.obj", tmp_path)
+    broad, narrow = views(model, [(0, 10), (90, 10)])
+    widths = [np.ptp(np.nonzero(picture[..., 3])[1]) for picture in (broad, narrow)]
+    assert widths[0] > 2.5 * widths[1]
+    seen = broad[broad[..., 3] == 255]
+    assert (seen[:, 1] > 60).mean() > 0.9  # green, and no black from behind
+    assert seen[:, [0, 2]].max() < 60
