@@ -139,7 +139,12 @@ def train(
             return {}
         progress = step / steps if steps is not None else elapsed / budget  # type: ignore[operator]
         lr = learning_rate(config, step, progress)
-        parts = stage.backward(step, generator)
+        try:
+            parts = stage.backward(step, generator)
+        except Exception:
+            if leads and step > first:  # what was learned until now outlives what went wrong
+                _export(stage, optimizer, out, config)
+            raise
         norm = optimizer.step(lr)
         meter.add({**parts, "grad": norm})
         step += 1

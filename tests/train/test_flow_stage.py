@@ -318,6 +318,13 @@ def test_an_error_that_comes_and_goes_counts_more_than_one_that_stays():
     restless = steady * torch.tensor([1.0, -1.0, 1.0])[:, None, None]
     weight = torch.rand(2, 3, 4, 5, generator=Generator().manual_seed(1))
     plain = (weight * steady.square().mean(dim=1)).mean(dim=(2, 3))
-    assert torch.allclose(weighed_error(steady, weight, 0.5), plain)
-    assert torch.allclose(weighed_error(restless, weight, 0.0), plain)
-    assert torch.allclose(weighed_error(restless, weight, 0.5), plain * torch.tensor([1.0, 3.0, 3.0]))
+    assert torch.allclose(weighed_error(steady, weight, 0.5, 0.0), plain)
+    assert torch.allclose(weighed_error(restless, weight, 0.0, 0.0), plain)
+    assert torch.allclose(weighed_error(restless, weight, 0.5, 0.0), plain * torch.tensor([1.0, 3.0, 3.0]))
+
+
+def test_a_cell_that_is_all_wrong_counts_less_than_by_its_square():
+    weight = torch.ones(1, 1, 1, 1)
+    for size, counts in ((0.01, 0.01**2), (100.0, 2 * 0.3 * 100.0)):
+        residual = torch.full((1, 4, 1, 1, 1), size)
+        assert weighed_error(residual, weight, 0.0, 0.3).item() == pytest.approx(counts, rel=0.01)

@@ -135,6 +135,20 @@ def test_stops_when_too_many_losses_are_not_finite(tmp_path: Path, dtype: torch.
     assert all(torch.isfinite(t).all() for t in load_export(tmp_path).values())
 
 
+def test_a_run_that_breaks_leaves_what_it_learned(tmp_path: Path) -> None:
+    stage = ToyStage()
+
+    def backward(step: int, generator: torch.Generator) -> dict[str, Tensor | float]:
+        if step == 20:
+            raise RuntimeError("no more clips")
+        return ToyStage.backward(stage, step, generator)
+
+    stage.backward = backward  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="no more clips"):
+        train(stage, tmp_path, QUIET, device=CPU, steps=100)
+    assert load_export(tmp_path).keys() == {"toy.weight", "toy.bias"}
+
+
 def test_a_paused_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     config = replace(QUIET, closing=0, checkpoint_every=1e9)
     assert train(ToyStage(), tmp_path, config, device=CPU, minutes=2, pause_after=1, clock=Clock()) == {}

@@ -11,10 +11,12 @@ first seconds of streams goes on well for as long and no longer.
 
 The error is that of the estimated data, in the metric of pixels (how much each direction of a latent cell changes the
 decoded picture), and weighs more where the instruction asks for a change. How much it changes from one latent frame to
-the next counts, too: an error that stays is hardly seen, one that comes and goes flickers.
+the next counts, too: an error that stays is hardly seen, one that comes and goes flickers. And a cell that is all wrong
+counts less than by its square, for where nothing tells what should be there it would drown the others.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -57,7 +59,8 @@ class FlowConfig:
     )  # fmt: skip
     shares: tuple[float, ...] = (0.48, 0.34, 0.08, 0.04, 0.03, 0.03)  # how often each layout is drawn
     plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the window's end
-    plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)  # of clips of one window; longer ones go by the first plan
+    plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)  # of clips of one window
+    window_shares: tuple[float, ...] = (0.65, 0.35)  # the same of windows of longer clips, for the first plans
     uses: int = 3  # how often clips of one window are trained on, each time with other chunks and noise
     pure_noise: float = 0.5  # share of chunks that start from noise alone, where sampling begins
     lowest_level: float = 0.3  # no schedule of the preset goes lower
@@ -71,6 +74,7 @@ class FlowConfig:
     text_drop: float = 0.15  # share of the token states hidden from half of the clips
     emphasis: dict[str, float] = field(default_factory=dict)  # edits that are drawn so many times as often
     steadiness: float = 0.5  # weight of the error's change from one latent frame to the next, which is seen as flicker
+    charbonnier: float = 0.3  # from where on errors of a cell count less than by their square; 0: nowhere
     pixel_metric: float = 0.85  # share of the pixels' metric in the error; the rest counts all directions alike
     compile: bool = True
     record: bool = True  # as CUDA graphs, where there is a GPU
@@ -128,13 +132,15 @@ class FlowStage:
         self.memory = Memory() if records else None
 
     def backward(self, step: int, generator: Generator) -> dict[str, Tensor | float]:
+        began = time.perf_counter()
         if self.clips is None or self.turn == max(self.layout[4], self.config.uses):
             self._next_clips()
+        waited = time.perf_counter() - began  # much of a step: rendering holds the training up
         assert self.clips is not None
         latents, windows = self.layout[3:]
         window = self.turn % windows
         start = window * latents
-        plan = self._pick(self.config.plans, self.config.plan_shares) if windows == 1 else self.config.plans[0]
+        plan = self._pick(self.config.plans, self.config.plan_shares if windows == 1 else self.config.window_shares)
         bounds = self._bounds(plan, latents)
         clips, past = self.clips.window(start, start + latents), self.past if window else None
         inputs = self._inputs(clips, past, bounds, generator)
@@ -145,7 +151,8 @@ class FlowStage:
         (loss, first_error, last_error), self.past = self.recorded[key](inputs)
         self.turn += 1
         told = {"loss": loss, "first": first_error, "last": last_error}
-        return {name: value.clone() for name, value in told.items()} | {"clips": float(len(clips.source))}
+        counted = {"clips": float(len(clips.source)), "waited": waited}
+        return {name: value.clone() for name, value in told.items()} | counted
 
     def _next_clips(self) -> None:
         """Take the clips that were rendered while the last ones were trained on, and have the next ones rendered."""
@@ -218,7 +225,9 @@ class FlowStage:
             if i == 0:
                 state = replace(state, position=state.position + jump)
             state = map_state(Tensor.contiguous, state)  # the layout that the blocks were compiled for
-        error = weighed_error(torch.cat(residuals, dim=2), torch.cat(weights, dim=1), self.config.steadiness)
+        error = weighed_error(
+            torch.cat(residuals, dim=2), torch.cat(weights, dim=1), self.config.steadiness, self.config.charbonnier
+        )
         loss = error.mean()
         loss.backward()
         told = (loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach())
@@ -342,9 +351,14 @@ class FlowStage:
         return codec.to(self.device, dtype).eval().requires_grad_(False)
 
 
-def weighed_error(residual: Tensor, weight: Tensor, steadiness: float) -> Tensor:
-    """Residuals [B, C, T, h, w] and weights [B, T, h, w] -> [B, T], the mean square, and `steadiness` times that of the
-    change since the latent frame before."""
+def weighed_error(residual: Tensor, weight: Tensor, steadiness: float, charbonnier: float) -> Tensor:
+    """Residuals [B, C, T, h, w] and weights [B, T, h, w] -> [B, T], the weighed mean of the cells' errors.
+
+    The error of a cell is its mean square, and `steadiness` times that of the change since the latent frame before; far
+    above the square of `charbonnier`, if that is not 0, it counts in proportion to its root (Charbonnier's penalty)."""
     error = residual.square().mean(dim=1)
     change = residual.diff(dim=2).square().mean(dim=1)
-    return (weight * (error + steadiness * nn.functional.pad(change, (0, 0, 0, 0, 1, 0)))).mean(dim=(2, 3))
+    error = error + steadiness * nn.functional.pad(change, (0, 0, 0, 0, 1, 0))
+    if charbonnier:
+        error = 2 * charbonnier * ((error + charbonnier**2).sqrt() - charbonnier)
+    return (weight * error).mean(dim=(2, 3))
