@@ -19,10 +19,11 @@ FILLED = 119 / SIDE  # how much of it the longer side of a cut-out takes
 QUALITY = 70
 COVERED = (0.04, 0.93)  # of the box around it: thinner ones are hardly seen, fuller ones are tiles and not cut-outs
 CATEGORIES = ("Animals & Nature", "Food & Drink", "Objects", "Activities", "Travel & Places", "People & Body")
-LEFT_OUT = re.compile(
-    r"skin|oclock|thirty|^(wo)?m[ae]n |sign|button|symbol|hand|finger|thumb|fist|palm up|wave|backhand|palms|clap|nail|"
-    r"muscle|biceps|^(ear|eye|eyes|nose|foot|leg|tooth|mouth|tongue|brain|lungs|anatomical heart|footprints)\b|kiss|"
-    r"couple|family|people|silhouette|speaking|facing|japan|map|city|sunrise|sunset|milky|foggy|motorway|railway"
+LEFT_OUT = re.compile(  # in every colour of skin, parts of a body, signs, and whole pictures
+    r"^(wo)?m[ae]n |oclock|thirty|\b(skin|sign|button|symbol|hands?|fingers?|thumbs?|fist|palms|wave|waving|backhand|"
+    r"clapping|nail|muscle|biceps|kiss|couple|family|people|silhouettes?|speaking|facing|japan|japanese|map|city\w*|"
+    r"sunrise|sunset|milky|foggy|motorway|railway)\b|"
+    r"^(ear|eye|eyes|nose|foot|leg|tooth|mouth|tongue|brain|lungs|anatomical heart|footprints)\b"
 )
 
 
@@ -61,7 +62,7 @@ def pack_icons(
             for icon, picture in tqdm(zip(names, pictures, strict=True), total=len(names), desc=info["name"]):
                 if picture is None:
                     continue
-                file = f"sprites/{found['prefix']}_{icon}.webp".replace("-", "_")
+                file = f"sprites/icon_{found['prefix']}_{icon}.webp".replace("-", "_")
                 write_cutout(out / file, picture)
                 rows.append(
                     {
