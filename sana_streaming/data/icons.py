@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-SIDE = 128
-FILLED = 119 / SIDE  # how much of it the longer side of a cut-out takes
-QUALITY = 70
-COVERED = (0.04, 0.93)  # of the box around it: thinner ones are hardly seen, fuller ones are tiles and not cut-outs
+from sana_streaming.data.bank import SPRITE_SIDE
+from sana_streaming.data.cutouts import centred, write_cutout
+from sana_streaming.data.phrasings import plain
+
 CATEGORIES = ("Animals & Nature", "Food & Drink", "Objects", "Activities", "Travel & Places", "People & Body")
 LEFT_OUT = re.compile(  # in every colour of skin, parts of a body, signs, and whole pictures
     r"^(wo)?m[ae]n |oclock|thirty|\b(skin|sign|button|symbol|hands?|fingers?|thumbs?|fist|palms|wave|waving|backhand|"
@@ -45,7 +45,7 @@ def pack_icons(
         if category in CATEGORIES
         for icon in icons
     }
-    kept_apart = {_plain(name) for name in held_out}
+    kept_apart = {plain(name) for name in held_out}
     rows = []
     for folder in folders:
         found, info = _read(folder / "icons.json"), _read(folder / "info.json")
@@ -53,9 +53,9 @@ def pack_icons(
             icon
             for icon in found["icons"]
             if icon in categories
-            and not LEFT_OUT.search(_plain(icon))
-            and _plain(icon) not in kept_apart
-            and split_of(_plain(icon)) == "train"
+            and not LEFT_OUT.search(plain(icon))
+            and plain(icon) not in kept_apart
+            and split_of(plain(icon)) == "train"
         ]
         with ThreadPoolExecutor(2) as pool:
             pictures = pool.map(draw, (svg(found, icon) for icon in names))
@@ -67,7 +67,7 @@ def pack_icons(
                 rows.append(
                     {
                         "file": file,
-                        "name": _plain(icon),
+                        "name": plain(icon),
                         "colour": "",
                         "category": re.sub(r"[^a-z]+", "-", categories[icon].lower()),
                         "licence": f"{info['license']['spdx']} ({info['name']})",
@@ -89,41 +89,11 @@ def draw(document: str) -> np.ndarray | None:
     import cv2
     from resvg_py import svg_to_bytes
 
-    drawn = np.frombuffer(bytes(svg_to_bytes(svg_string=document, width=2 * SIDE, height=2 * SIDE)), np.uint8)
+    drawn = np.frombuffer(
+        bytes(svg_to_bytes(svg_string=document, width=2 * SPRITE_SIDE, height=2 * SPRITE_SIDE)), np.uint8
+    )
     return centred(np.asarray(cv2.imdecode(drawn, cv2.IMREAD_UNCHANGED)))
-
-
-def centred(picture: np.ndarray) -> np.ndarray | None:
-    """BGRA uint8 [h, w, 4] -> what is seen of it, as large as all cut-outs are and in the middle, [SIDE, SIDE, 4]; None
-    for what is no cut-out."""
-    import cv2
-
-    if picture.ndim != 3 or picture.shape[2] != 4:
-        return None
-    y, x = np.nonzero(picture[..., 3] > 16)
-    if len(y) == 0:
-        return None
-    picture = picture[y.min() : y.max() + 1, x.min() : x.max() + 1]
-    if not COVERED[0] < (picture[..., 3] > 127).mean() < COVERED[1]:
-        return None
-    scale = FILLED * SIDE / max(picture.shape[:2])
-    size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    top, left = (SIDE - size[1]) // 2, (SIDE - size[0]) // 2
-    whole = np.zeros((SIDE, SIDE, 4), np.uint8)
-    whole[top : top + size[1], left : left + size[0]] = small
-    return whole
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", " ")
 
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-
-
-def write_cutout(path: Path, picture: np.ndarray) -> None:
-    import cv2
-
-    cv2.imwrite(str(path), picture, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])

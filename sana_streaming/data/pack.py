@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sana_streaming.data.cutouts import write_cutout
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
@@ -126,7 +127,7 @@ def pack_sprites(folder: Path, out: Path) -> list[dict[str, Any]]:
     def convert(row: dict[str, str]) -> dict[str, Any]:
         stem = Path(row["file"]).stem
         image = _read_image(folder / row["file"], cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(out / "sprites" / f"{stem}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 70])
+        write_cutout(out / "sprites" / f"{stem}.webp", image)
         return {
             "file": f"sprites/{stem}.webp",
             "name": row["name"],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sana_streaming.data.icons import centred, write_cutout
+from sana_streaming.data.cutouts import centred, write_cutout
 
 VIEWS = 6  # of each model
 PITCH = (5.0, 35.0)  # degrees from which it is looked down on
