@@ -17,6 +17,7 @@ from sana_streaming.data.layers import Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
 from sana_streaming.data.objects import fill
 from sana_streaming.data.pairs import Edit, Pairs
+from sana_streaming.data.phrasings import paraphrases
 from sana_streaming.data.scenes import BACKDROPS, backdrops, grade, to_and_fro, varied
 from sana_streaming.data.vocabulary import PLACES
 
@@ -42,6 +43,7 @@ BACKGROUND = (
     "place me {where}",
     "background: {name}",
     "{name} background",
+    *paraphrases()["background"],
 )
 BACKGROUND_HELD_OUT = (
     "can you put me {where}?",
@@ -63,6 +65,7 @@ BLUR_BACKGROUND = (
     "hide my room with a blur",
     "make everything behind me blurry",
     "apply a background blur",
+    *paraphrases()["blur_background"],
 )
 BLUR_BACKGROUND_HELD_OUT = (
     "can you blur the background?",

@@ -17,14 +17,16 @@ from sana_streaming.data.filters import Colour, luma
 from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, points_on, standing, upright, wander
 from sana_streaming.data.motion import chance, integers, uniform
 from sana_streaming.data.pairs import Edit, Pairs
+from sana_streaming.data.phrasings import UNCHANGED, paraphrases
 from sana_streaming.data.scenes import BACKDROPS, backdrops, varied
 from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
 from sana_streaming.data.vocabulary import article
 
 OBJECT_SIZES = (0.24, 0.55)  # of the short side
 BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
+CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
-ABSENT = 0.1  # how often an object is to be removed that is not there
+ABSENT = 0.1  # how often an object is to be removed, or in training recoloured, that is not there
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
 
@@ -82,6 +84,7 @@ REMOVE = (
     "remove {old}",
     "delete {old}",
     "I don't want to see the {old}",
+    *paraphrases()["remove"],
 )
 REMOVE_HELD_OUT = (
     "can you remove the {old}?",
@@ -104,6 +107,7 @@ RECOLOUR = (
     "give the {old} the colour {colour}",
     "please make the {old} {colour}",
     "recolor the {old} to {colour}",
+    *paraphrases()["recolour"],
 )
 RECOLOUR_HELD_OUT = (
     "can you make the {old} {colour}?",
@@ -133,6 +137,7 @@ REPLACE = (
     "instead of the {old}, show {new}",
     "the {old} should be {new}",
     "substitute {new} for the {old}",
+    *paraphrases()["replace"],
 )
 REPLACE_HELD_OUT = (
     "can you replace the {old} with {new}?",
@@ -152,6 +157,7 @@ ADD = (
     "add {new} to the video {place}",
     "let {new} appear {place}",
     "please add {new} {place}",
+    *paraphrases()["add"],
 )
 ADD_HELD_OUT = (
     "can you add {new} {place}?",
@@ -171,7 +177,7 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
     layers = _drawn(pictures, path, height, width, present)
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
     shown = set(present.tolist())
-    reverses = [f"add {article(name)}" if i in shown else "keep the video unchanged" for i, name in enumerate(old)]
+    reverses = [f"add {article(name)}" if i in shown else UNCHANGED for i, name in enumerate(old)]
     return _pairs(base, layers, [], front, phrases, reverses, [""] * clips)
 
 
@@ -181,17 +187,19 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     before = [bank.sprite_colours[i] for i in index.tolist()]
     after = [_other_colour(colour, rng) for colour in before]
-    everywhere = torch.arange(clips)
-    path = _object_paths(clips, frames, height, width, rng)
-    pictures, _ = _sprites(bank, index, rng, not held_out)
-    old_layers = _drawn(pictures, path, height, width, everywhere)
-    new_layers = _drawn(recoloured(pictures, after), path, height, width, everywhere)
+    absent = 0.0 if held_out else ABSENT  # then nothing changes: the colour is never that of the whole picture
+    present = (~chance(rng, absent, clips)).nonzero()[:, 0]
+    path = _object_paths(len(present), frames, height, width, rng)
+    pictures, _ = _sprites(bank, index[present], rng, not held_out)
+    old_layers = _drawn(pictures, path, height, width, present)
+    colours = [after[i] for i in present.tolist()]
+    new_layers = _drawn(recoloured(pictures, colours), path, height, width, present) if colours else []
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
     phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(said, after, strict=True)]
-    reverses = [
-        f"make the {name} {colour} again" if colour else f"give the {name} its own colour back"
-        for name, colour in zip(old, before, strict=True)
-    ]
+    reverses = [UNCHANGED] * clips
+    for i in present.tolist():
+        asked = f"make the {old[i]} {before[i]} again"
+        reverses[i] = asked if before[i] else f"give the {old[i]} its own colour back"
     return _pairs(base, old_layers, new_layers, front, phrases, reverses, after)
 
 
@@ -269,7 +277,7 @@ def _scene(
     for share, high in ((BEHIND, 0.5), (IN_FRONT, 0.3)):
         index, names = named_sprites(bank, n, rng)
         fits = torch.tensor([used.isdisjoint(_words(name)) for name, used in zip(names, taken, strict=True)])
-        members = (chance(rng, share, n) & fits).nonzero()[:, 0]
+        members = (chance(rng, share * CROWDED if vary else share, n) & fits).nonzero()[:, 0]
         path = wander(len(members), frames, height, width, rng, 0.12, high)
         pictures, _ = _sprites(bank, index[members], rng, vary)
         layers.append(_drawn(pictures, path, height, width, members))

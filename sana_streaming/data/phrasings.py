@@ -5,6 +5,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import zip_longest
 
+UNCHANGED = "keep the video unchanged"
 TRAINING_PHRASINGS = 36
 SCENES = (
     "the video",
@@ -146,7 +147,7 @@ def training_phrasings(wording: Wording) -> tuple[str, ...]:
 
 @cache
 def paraphrases() -> dict[str, tuple[str, ...]]:
-    """Ways to ask for whole-frame edits that no grammar makes, for training: edit -> whole phrases."""
+    """Free ways to ask for edits, for training: edit -> phrases, with gaps to fill in those of objects."""
     text = files("sana_streaming.data").joinpath("paraphrases.txt").read_text(encoding="utf-8")
     found: dict[str, list[str]] = {}
     name = ""

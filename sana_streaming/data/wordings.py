@@ -1,10 +1,10 @@
 """The words for each edit. British and American spellings both occur; no phrase may fit two edits."""
 
-from sana_streaming.data.phrasings import Wording
+from sana_streaming.data.phrasings import UNCHANGED, Wording
 
 WORDINGS: dict[str, Wording] = {
     "unchanged": Wording(
-        example="keep the video unchanged",
+        example=UNCHANGED,
         become=("the same as before", "just as it is", "identical to the original"),
         short=(
             "keep the video as it is",

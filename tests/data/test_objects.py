@@ -50,12 +50,19 @@ def test_phrasings_for_judging_are_others(name: str):
     assert set(edit.phrasings).isdisjoint(edit.held_out)
 
 
-def test_an_absent_object_leaves_the_clip_alone(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", ["remove", "recolour"])
+def test_an_absent_object_leaves_the_clip_alone(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(objects, "ABSENT", 1.0)
-    pairs = render(bank, "remove")
+    pairs = render(bank, name)
     assert torch.equal(pairs.source, pairs.target)
     assert pairs.region.max() == 0
     assert set(pairs.reverses) == {"keep the video unchanged"}
+
+
+def test_what_is_recoloured_to_judge_is_always_there(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "ABSENT", 1.0)
+    pairs = render(bank, "recolour", held_out=True)
+    assert (pairs.region > 0).flatten(1).any(1).all()
 
 
 def test_no_other_object_has_the_name_of_the_old_one(bank: Bank, monkeypatch: pytest.MonkeyPatch):

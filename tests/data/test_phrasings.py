@@ -1,10 +1,13 @@
 from collections import Counter
+from string import Formatter
 
 import pytest
 
 from sana_streaming.config import nano
-from sana_streaming.data.both import PAIRS, orders
+from sana_streaming.data.backgrounds import BACKGROUNDS
+from sana_streaming.data.both import BOTH, PAIRS, orders
 from sana_streaming.data.edits import EDITS
+from sana_streaming.data.objects import OBJECTS
 from sana_streaming.data.phrasings import degree_phrasings, order, paraphrases, plain, reverse_phrasings
 from sana_streaming.data.whole import DEGREES, WHOLE
 from sana_streaming.data.wordings import WORDINGS
@@ -14,7 +17,18 @@ IN_DEGREES = [(name, degree) for name, edit in WHOLE.items() for degree in edit.
 
 
 def test_every_look_has_words_and_every_word_a_look():
-    assert WHOLE.keys() == WORDINGS.keys() == paraphrases().keys()
+    assert WHOLE.keys() == WORDINGS.keys()
+    assert paraphrases().keys() == EDITS.keys() - BOTH.keys()
+
+
+@pytest.mark.parametrize("name", (OBJECTS | BACKGROUNDS).keys())
+def test_free_phrasings_of_objects_have_the_gaps_of_the_others(name: str):
+    edit = EDITS[name]
+    gaps = {_gaps(phrase) for phrase in (*edit.phrasings, *edit.held_out) if phrase not in paraphrases()[name]}
+    assert len(paraphrases()[name]) >= 20
+    assert {_gaps(phrase) for phrase in paraphrases()[name]} <= gaps
+    count = Counter(map(plain, (*edit.phrasings, *edit.held_out)))
+    assert max(count.values()) == 1
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -85,3 +99,7 @@ def test_the_text_encoder_has_room_for_every_phrase():
     encoder = load_encoder(nano().text)
     longest = max((len(encoder(phrase)), phrase) for edit in WHOLE.values() for phrase in edit.phrasings)
     assert 2 * longest[0] < nano().text.max_tokens, longest
+
+
+def _gaps(phrase: str) -> frozenset[str]:
+    return frozenset(name for _, name, _, _ in Formatter().parse(phrase) if name)

@@ -32,6 +32,7 @@ from sana_streaming.codec import VideoCodec, build_codec
 from sana_streaming.data.bank import load_bank
 from sana_streaming.data.batch import render_batch
 from sana_streaming.data.edits import EDITS
+from sana_streaming.data.phrasings import UNCHANGED
 from sana_streaming.data.prompts import Prompts
 from sana_streaming.diffusion.flow import interpolate, sampling
 from sana_streaming.metrics import psnr
@@ -47,7 +48,6 @@ from sana_streaming.train.stages.clips import Clips, ClipSource, encoded, pixel_
 
 P = TypeVar("P")
 Layout = tuple[int, int, int, int, int]  # height, width, clips, latents of a window, windows
-UNCHANGED = "keep the video unchanged"  # the prompt before a change of prompts
 
 
 @dataclass(frozen=True)
