@@ -1,6 +1,7 @@
 """Functions of tensors as CUDA graphs: a step of a small model is bound by launching its kernels, a replay is not."""
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -22,8 +23,8 @@ class Memory:
 
 
 class Recorded(Generic[Inputs, Outputs]):
-    """`function(inputs) -> outputs`, both built of tensors as states are, for inputs of the shapes at hand; it may add
-    to the gradients of `parameters`.
+    """`function(inputs) -> outputs`, both built of tensors as states are, for inputs of the shapes at hand (ValueError
+    for others, also where nothing is recorded); it may add to the gradients of `parameters`.
 
     On a GPU it is run a few times, recorded, and from then on replayed. All recordings of one `memory` work in it, so
     that outputs are valid until the next replay of any of them. Without one the function is simply called.
@@ -37,6 +38,7 @@ class Recorded(Generic[Inputs, Outputs]):
         memory: Memory | None,
     ):
         self.function, self.graph = function, None
+        self.shapes = [tuple(x.shape) for x in tensors(inputs)]
         if memory is None:
             return
         self.inputs = map_state(Tensor.clone, inputs)
@@ -59,6 +61,10 @@ class Recorded(Generic[Inputs, Outputs]):
             self.outputs = self.function(self.inputs)
 
     def __call__(self, inputs: Inputs) -> Outputs:
+        shapes = [tuple(x.shape) for x in tensors(inputs)]
+        if shapes != self.shapes:
+            first, now = next((a, b) for a, b in zip_longest(self.shapes, shapes) if a != b)
+            raise ValueError(f"inputs: expected the shapes of the first call, {first} among them, got {now}")
         if self.graph is None:
             return self.function(inputs)
         torch._foreach_copy_(list(tensors(self.inputs)), list(tensors(inputs)))

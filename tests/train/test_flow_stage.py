@@ -277,6 +277,15 @@ def test_long_clips_are_met_window_by_window(stage: FlowStage) -> None:
     assert stage.clips.source.shape[2] == 6
 
 
+def test_windows_of_a_clip_are_cut_in_one_way(stage: FlowStage) -> None:
+    """What one recorded step remembers is what the next one was recorded for, whatever plans are drawn."""
+    stage.config = replace(stage.config, layouts=((32, 32, 4, 4, 2),), shares=(1.0,), window_shares=(0.5, 0.5), uses=2)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(16):
+        stage.backward(step, generator)
+    assert {key[5:] for key in stage.recorded} == {(0, 1, 2, 3, 4), (0, 2, 4)}
+
+
 def test_gradients_add_up(stage: FlowStage) -> None:
     bounds, inputs = inputs_of(stage)
     stage._accumulate(bounds, inputs)

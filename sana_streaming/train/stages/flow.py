@@ -60,7 +60,7 @@ class FlowConfig:
     shares: tuple[float, ...] = (0.48, 0.34, 0.08, 0.04, 0.03, 0.03)  # how often each layout is drawn
     plans: tuple[tuple[int, ...], ...] = ((1,), (2,), (1, 2))  # lengths of chunks, repeated to the window's end
     plan_shares: tuple[float, ...] = (0.7, 0.15, 0.15)  # of clips of one window
-    window_shares: tuple[float, ...] = (0.65, 0.35)  # the same of windows of longer clips, for the first plans
+    window_shares: tuple[float, ...] = (0.65, 0.35)  # the same of longer clips, for the first plans
     uses: int = 3  # how often clips of one window are trained on, each time with other chunks and noise
     pure_noise: float = 0.5  # share of chunks that start from noise alone, where sampling begins
     lowest_level: float = 0.3  # no schedule of the preset goes lower
@@ -125,7 +125,7 @@ class FlowStage:
         self.clips: Clips | None = None
         self.turn = 0  # of these clips
         self.past: DiTState | None = None  # before their next window; None before the first
-        self.layout = config.layouts[0]
+        self.layout, self.plan = config.layouts[0], config.plans[0]
         self.next_layout: Layout | None = None
         self.recorded: dict[tuple[int, ...], Recorded] = {}
         records = config.record and device.type == "cuda"
@@ -140,8 +140,10 @@ class FlowStage:
         latents, windows = self.layout[3:]
         window = self.turn % windows
         start = window * latents
-        plan = self._pick(self.config.plans, self.config.plan_shares if windows == 1 else self.config.window_shares)
-        bounds = self._bounds(plan, latents)
+        if window == 0:  # the later windows keep it, for what is remembered has another shape after another plan
+            shares = self.config.plan_shares if windows == 1 else self.config.window_shares
+            self.plan = self._pick(self.config.plans, shares)
+        bounds = self._bounds(self.plan, latents)
         clips, past = self.clips.window(start, start + latents), self.past if window else None
         inputs = self._inputs(clips, past, bounds, generator)
         key = (*self.layout[:4], window, *bounds)
