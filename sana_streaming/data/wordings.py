@@ -312,11 +312,11 @@ WORDINGS: dict[str, Wording] = {
         effect="darkness of the night",
     ),
     "sunset": Wording(
-        example="make it look like sunset",
+        example="make it golden hour",
         into=("a sunset", "a golden hour scene", "a warm evening at sunset"),
         give=("golden hour light", "warm sunset light", "a sunset glow", "an orange evening sun"),
         place=("at sunset", "during golden hour", "in the evening sun", "at dusk with an orange sky"),
-        short=("sunset", "golden hour", "make it golden hour", "warm sunset colours", "let the sun set"),
+        short=("sunset", "golden hour", "make it look like sunset", "warm sunset colours", "let the sun set"),
         held_out=(
             "sunset lighting please",
             "bathe the scene in evening sun",
