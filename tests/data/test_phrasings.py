@@ -99,6 +99,14 @@ def test_the_text_encoder_has_room_for_every_phrase():
     encoder = load_encoder(nano().text)
     longest = max((len(encoder(phrase)), phrase) for edit in WHOLE.values() for phrase in edit.phrasings)
     assert 2 * longest[0] < nano().text.max_tokens, longest
+    filled = [_filled(phrase) for edit in (OBJECTS | BACKGROUNDS).values() for phrase in edit.phrasings]
+    longest_filled = max((len(encoder(phrase)), phrase) for phrase in filled)
+    assert longest[0] + longest_filled[0] < nano().text.max_tokens, longest_filled
+
+
+def _filled(phrase: str) -> str:
+    """With longer words than any object, place or colour has."""
+    return phrase.format_map(dict.fromkeys(_gaps(phrase), "a hippopotamus with a stethoscope"))
 
 
 def _gaps(phrase: str) -> frozenset[str]:

@@ -58,7 +58,7 @@ def test_kernel_is_its_reference(size: tuple[int, ...], dtype: torch.dtype) -> N
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch 2.11 compiles with what it has deprecated itself
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.11 compiles with what it has deprecated
 def test_kernel_compiles_within_a_larger_function() -> None:
     from sana_streaming.ops.glu_conv import glu_conv
 
