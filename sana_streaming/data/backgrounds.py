@@ -22,6 +22,7 @@ from sana_streaming.data.scenes import BACKDROPS, backdrops, grade, to_and_fro, 
 from sana_streaming.data.vocabulary import PLACES
 
 FOREGROUNDS = {"talk": 0.35, "people": 0.2, "figures": 0.2, "sprites": 0.25}
+LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which only its size makes the foreground
 FIGURES = frozenset({"people-body", "people"})  # categories of sprites
 OWN_ROOM = 0.5  # how often a talking person stays in the room that the clip was taken in
 BLUR = 6.0  # sigma in pixels at a short side of 256
@@ -76,7 +77,7 @@ BLUR_BACKGROUND_HELD_OUT = (
 
 
 def background(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
-    source, stamp = _scene(bank, clips, frames, height, width, rng, not held_out)
+    source, stamp = foreground_scenes(bank, clips, frames, height, width, rng, not held_out)
     chosen = integers(rng, len(bank.places), clips)
     names = [bank.places[i] for i in chosen.tolist()]
     pictures = bank.place_pictures[chosen.to(bank.device, non_blocking=True)].float().div_(255)
@@ -94,7 +95,7 @@ def background(bank: Bank, clips: int, frames: int, height: int, width: int, rng
 def blur_background(
     bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool
 ) -> Pairs:
-    source, stamp = _scene(bank, clips, frames, height, width, rng, not held_out)
+    source, stamp = foreground_scenes(bank, clips, frames, height, width, rng, not held_out)
     target = _over(stamp, blurred_behind(source, stamp[:, :, 3:]))
     templates = BLUR_BACKGROUND_HELD_OUT if held_out else BLUR_BACKGROUND
     phrases = tuple(fill(templates, rng) for _ in range(clips))
@@ -119,10 +120,19 @@ def covering(pictures: Tensor, height: int, width: int) -> Tensor:
     return pictures[:, :, top : top + height, left : left + width].clamp(0, 1)
 
 
-def _scene(
+def has_foregrounds(bank: Bank) -> bool:
+    return bool(bank.talks) or len(bank.people) > 0 or len(bank.sprites) > 0
+
+
+def foreground_scenes(
     bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, vary: bool
 ) -> tuple[Tensor, Tensor]:
-    """-> clips [n, F, 3, H, W] and their foregrounds [n, F, 4, H, W], colours multiplied by alpha."""
+    """-> clips [n, F, 3, H, W] and their foregrounds [n, F, 4, H, W], colours multiplied by alpha.
+
+    vary: for training, where cut-outs are stretched and of more kinds.
+    """
+    if not has_foregrounds(bank):
+        raise ValueError("expected people or sprites in the pack, it has none")
     empty = replace(bank, clips=bank.scenery)  # a second person in the old background would be erased with it
     behind, _ = backdrops(empty, clips, frames, height, width, rng, BACKDROPS)
     stamp = torch.empty(clips, frames, 4, height, width, device=bank.device)
@@ -133,9 +143,8 @@ def _scene(
         "sprites": (bank.sprites, range(len(bank.sprites))),
     }
     there = [bool(bank.talks), *(len(chosen) > 0 for _, chosen in stills.values())]
-    if not any(there):
-        raise ValueError("expected people or sprites in the pack, it has none")
-    weights = torch.tensor(list(FOREGROUNDS.values())) * torch.tensor(there)
+    shares = FOREGROUNDS | {"sprites": FOREGROUNDS["sprites"] * (LARGE if vary else 1.0)}
+    weights = torch.tensor(list(shares.values())) * torch.tensor(there)
     kind = torch.multinomial(weights, clips, replacement=True, generator=rng)
     for i in (kind == 0).nonzero()[:, 0].tolist():
         picture, stamp[i] = _talk(bank, frames, height, width, rng)

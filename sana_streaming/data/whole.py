@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from sana_streaming.data import looks, particles
+from sana_streaming.data.backgrounds import foreground_scenes, has_foregrounds
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import mix, saturate
 from sana_streaming.data.motion import chance, pick
@@ -21,6 +22,7 @@ from sana_streaming.data.wordings import WORDINGS
 
 DEGREES = ("slightly", "heavily")
 PLAIN_SHARE = 0.7  # of the renders of an edit that comes in degrees
+FOREGROUND = 0.15  # how often in training something stands large before the scene, as where backgrounds change
 EASY, HARD = 0.7, 1.5  # how often looks are drawn that are soon learned, or last, against 1
 
 Draw = Callable[[Tensor], Tensor]  # images [M, 3, H, W] in [0, 1] -> the same, may go beyond
@@ -75,6 +77,11 @@ def _edit(name: str, kind: str, apply: Apply, share: float, strong: bool, degree
     def render(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
         degree = "" if not degrees or chance(rng, PLAIN_SHARE) else pick(rng, degrees, 1)[0]
         source = render_sources(bank, clips, frames, height, width, rng)
+        if not held_out and has_foregrounds(bank):
+            members = chance(rng, FOREGROUND, clips).nonzero()[:, 0]
+            if len(members):
+                scenes, _ = foreground_scenes(bank, len(members), frames, height, width, rng, vary=True)
+                source[members.to(source.device, non_blocking=True)] = scenes
         region = torch.full((clips, frames, 1, height, width), float(name != "unchanged"), device=source.device)
         return Pairs(
             source,

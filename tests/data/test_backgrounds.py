@@ -72,7 +72,7 @@ def test_every_place_has_a_picture():
 def test_every_kind_of_foreground_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backgrounds, "FOREGROUNDS", {name: float(name == kind) for name in backgrounds.FOREGROUNDS})
     figures = dataclasses.replace(bank, sprite_categories=("people",) * len(bank.sprites))
-    _, stamp = backgrounds._scene(figures, 4, F, H, W, seeded(1), True)
+    _, stamp = backgrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), True)
     assert stamp[:, :, 3, -1].amax(-1).min() > 0.5
 
 
