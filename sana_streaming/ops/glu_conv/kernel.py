@@ -162,7 +162,7 @@ def glu_conv_backward(dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> 
     grid = (3, parts, triton.cdiv(2 * channels, CHANNELS))
     weight_gradient_kernel[grid](hidden, dconv, dparams, pictures, *size, 2 * channels, BR=ROWS, BC=CHANNELS)
     summed = dparams.sum(dim=1)
-    dweight = summed[:, :3].flatten(0, 1).T.to(weight.dtype, memory_format=torch.contiguous_format).view(weight.shape)
+    dweight = summed[:, :3].flatten(0, 1).T.to(weight.dtype).contiguous().view(weight.shape)
     return dx, dweight, summed[0, 3].clone().to(bias.dtype)
 
 
