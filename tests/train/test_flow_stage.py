@@ -126,6 +126,13 @@ def test_cells_that_an_edit_changes_weigh_more(stage: FlowStage) -> None:
     assert weight[0, 0, 0, 3] == inside  # a neighbour of the region
 
 
+def test_all_cells_weigh_alike_where_the_background_changes(stage: FlowStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EDITS, "snow", SimpleNamespace(kind="background"))
+    weight = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).weight
+    assert weight[0].min() < 1
+    assert (weight[1] == 1).all()
+
+
 def test_instructions_are_blurred_a_little_to_train_on(stage: FlowStage) -> None:
     def render() -> clips.Clips:
         return stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0))
