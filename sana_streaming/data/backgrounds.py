@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import blur
-from sana_streaming.data.layers import Path, draw
+from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
 from sana_streaming.data.objects import fill
 from sana_streaming.data.pairs import Edit, Pairs
@@ -23,6 +23,8 @@ from sana_streaming.data.vocabulary import PLACES
 
 FOREGROUNDS = {"talk": 0.35, "people": 0.2, "figures": 0.2, "sprites": 0.25}
 LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which only its size makes the foreground
+STANDING, LIFT = 0.3, (0.1, 0.35)  # how often in training it ends in sight, and how much higher then, of the height
+COMPANY = 0.15  # how often in training there is another one
 FIGURES = frozenset({"people-body", "people"})  # categories of sprites
 OWN_ROOM = 0.5  # how often a talking person stays in the room that the clip was taken in
 BLUR = 6.0  # sigma in pixels at a short side of 256
@@ -129,7 +131,7 @@ def foreground_scenes(
 ) -> tuple[Tensor, Tensor]:
     """-> clips [n, F, 3, H, W] and their foregrounds [n, F, 4, H, W], colours multiplied by alpha.
 
-    vary: for training, where cut-outs are stretched and of more kinds.
+    vary: for training, where cut-outs are stretched, of more kinds and in more places, sometimes two of them.
     """
     if not has_foregrounds(bank):
         raise ValueError("expected people or sprites in the pack, it has none")
@@ -153,16 +155,14 @@ def foreground_scenes(
     for number, (pictures, chosen) in enumerate(stills.values(), 1):
         members = (kind == number).nonzero()[:, 0]
         if len(members):
-            index = torch.tensor(chosen)[integers(rng, len(chosen), len(members))]
-            span = bank.people_spans if pictures is bank.people else bank.sprite_spans
-            reach = span[index]
-            cutouts = pictures[index.to(bank.device, non_blocking=True)].float().div_(255)
-            if vary:
-                cutouts, maps = varied(cutouts, rng)
-                reach = 0.5 + (reach - 0.5) * maps[:, 1, 1:]
-            path = _rising(reach, frames, height, width, rng)
-            layer = draw(cutouts, path, height, width, members, shadows=False)
+            layer = _cutouts(bank, pictures, chosen, members, frames, height, width, rng, vary)
             stamp[layer.clips] = layer.stamp
+    if vary and len(bank.sprites):
+        members = chance(rng, COMPANY, clips).nonzero()[:, 0]
+        if len(members):
+            layer = _cutouts(bank, *stills["sprites"], members, frames, height, width, rng, vary)
+            front = stamp[layer.clips]
+            stamp[layer.clips] = front + (1 - front[:, :, 3:]) * layer.stamp
     return _over(stamp, behind), stamp
 
 
@@ -170,8 +170,27 @@ def _over(stamp: Tensor, behind: Tensor) -> Tensor:
     return torch.addcmul(stamp[:, :, :3], behind, 1 - stamp[:, :, 3:]).clamp_(0, 1)
 
 
-def _rising(span: Tensor, frames: int, height: int, width: int, rng: Generator) -> Path:
-    """Large cut-outs that sway slowly, their lower ends below the lower edge; span [m, 2]: see `bank.spans`."""
+def _cutouts(
+    bank: Bank, pictures: Tensor, chosen: Sequence[int], members: Tensor, frames: int, height: int, width: int,
+    rng: Generator, vary: bool,
+) -> Layer:  # fmt: skip
+    """A large one of the `chosen` pictures for each of the clips with these numbers (CPU)."""
+    index = torch.tensor(chosen)[integers(rng, len(chosen), len(members))]
+    reach = (bank.people_spans if pictures is bank.people else bank.sprite_spans)[index]
+    cutouts = pictures[index.to(bank.device, non_blocking=True)].float().div_(255)
+    if vary:
+        cutouts, maps = varied(cutouts, rng)
+        reach = 0.5 + (reach - 0.5) * maps[:, 1, 1:]
+    lift = torch.zeros(len(members))
+    if vary and pictures is not bank.people:  # photographs may have cut those off below
+        lift = uniform(rng, *LIFT, len(members)) * chance(rng, STANDING, len(members))
+    path = _rising(reach, lift, frames, height, width, rng)
+    return draw(cutouts, path, height, width, members, shadows=False)
+
+
+def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rng: Generator) -> Path:
+    """Large cut-outs that sway slowly, their lower ends below the lower edge, or higher by a share of the height, lift
+    [m]; span [m, 2]: see `bank.spans`."""
     m = len(span)
     top, bottom = span.unbind(-1)
     size = uniform(rng, 0.55, 1.0, m) * height / (bottom - top)
@@ -180,7 +199,7 @@ def _rising(span: Tensor, frames: int, height: int, width: int, rng: Generator) 
     sway = torch.tensor([0.04 * width, 0.015 * height])[:, None] * waves(rng, frames, (40, 160), m, 2)
     x = (0.5 + uniform(rng, -0.2, 0.2, m, 1)) * width
     sunk = (0.06 + uniform(rng, 0, 0.06, m, 1)) * height
-    y = height + sunk - (bottom[:, None] - 0.5) * size
+    y = (1 - lift[:, None]) * height + sunk - (bottom[:, None] - 0.5) * size
     return Path(size, angle, torch.stack([x.expand(m, frames), y], 1) + sway, torch.zeros(m, 2, frames))
 
 

@@ -72,8 +72,28 @@ def test_every_place_has_a_picture():
 def test_every_kind_of_foreground_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backgrounds, "FOREGROUNDS", {name: float(name == kind) for name in backgrounds.FOREGROUNDS})
     figures = dataclasses.replace(bank, sprite_categories=("people",) * len(bank.sprites))
-    _, stamp = backgrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), True)
+    _, stamp = backgrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), False)
     assert stamp[:, :, 3, -1].amax(-1).min() > 0.5
+
+
+def test_some_that_stand_before_a_scene_in_training_end_in_sight(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(backgrounds, "FOREGROUNDS", {"talk": 0.0, "people": 0.0, "figures": 0.0, "sprites": 1.0})
+    monkeypatch.setattr(backgrounds, "COMPANY", 0.0)
+    _, stamp = backgrounds.foreground_scenes(bank, 40, F, H, W, seeded(1), True)
+    ends_below = stamp[:, :, 3, -1].amax(dim=(1, 2)) > 0.5
+    assert 0.5 < ends_below.float().mean() < 0.95
+
+
+def test_company_stands_behind_what_was_there(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    def scenes(company: float) -> torch.Tensor:
+        monkeypatch.setattr(backgrounds, "COMPANY", company)
+        return backgrounds.foreground_scenes(bank, 4, F, H, W, seeded(1), True)[1]
+
+    alone, together = scenes(1e-9), scenes(1.0)
+    solid = (alone[:, :, 3:] > 0.99).expand_as(alone)
+    torch.testing.assert_close(together[solid], alone[solid], rtol=0, atol=0.02)
+    assert (together[:, :, 3] > alone[:, :, 3] + 0.5).any()
+    assert together[:, :, 3].max() <= 1.001
 
 
 def test_what_is_in_front_lends_no_colour_to_the_blur():

@@ -109,6 +109,16 @@ def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank:
     assert old.size.std() > 1
 
 
+def test_objects_are_larger_to_train_on_than_to_judge():
+    def largest(large: bool) -> float:
+        path = objects._object_paths(400, 2, H, W, seeded(0), large)
+        return float(path.size[:, 0].max()) / min(H, W)
+
+    low, high = objects.OBJECT_SIZES
+    assert low < largest(False) <= 1.2 * high  # paths swell by a fifth at most
+    assert 1.2 * high < largest(True) <= 1.2 * objects.LARGEST
+
+
 def test_cut_outs_are_varied_to_train_on_and_never_to_judge(bank: Bank):
     index = torch.arange(len(bank.sprites)).repeat(16)
     plain, where = objects._sprites(bank, index, seeded(0), False)

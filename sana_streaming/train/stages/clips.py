@@ -41,10 +41,10 @@ class ClipSource:
     """Renders pairs and takes them to latents, a part of a batch at a time.
 
     text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
-    it changes; where the background changes, all counts alike. text_noise: of the size of the instructions' token states, added to them, so that words which are near
-    to one that is known mean much the same. text_drop: share of the token states that are hidden, never the first one,
-    where any are. at_once: pixels of all frames that are rendered together. emphasis: how many times as often as by
-    their shares edits are drawn."""
+    it changes; where the background changes, all counts alike. text_noise: of the size of the instructions' token
+    states, added to them, so that words which are near to one that is known mean much the same. text_drop: share of the
+    token states that are hidden, never the first one, where any are. at_once: pixels of all frames that are rendered
+    together. emphasis: how many times as often as by their shares edits are drawn."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class ClipSource:
         return tokens, mask & ~hidden
 
     def _weight(self, batch: Batch) -> Tensor:
-        """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more, but where
-        the region is most of the frame, for what is doubtful would be taken for a part of it."""
+        """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more, but not
+        where the background changes, for all that is doubtful would be taken for background."""
         config = self.codec.config
         region = F.max_pool3d(
             batch.region.transpose(1, 2).float(), (config.frames_per_latent, config.stride, config.stride)
