@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from sana_streaming.data import scenes
+from sana_streaming.data import scenes, whole
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.edits import EDITS
 from sana_streaming.data.whole import DEGREES, WHOLE
@@ -33,6 +33,20 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def clips(bank: Bank) -> Tensor:
     return scenes.photo_clips(bank, 4, 96, 160, torch.zeros(6, dtype=torch.bool), seeded(3))
+
+
+def test_looks_come_over_large_foregrounds_to_train_on_and_never_to_judge(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    def white(bank: Bank, clips: int, frames: int, height: int, width: int, *_: Generator, vary: bool):
+        return torch.ones(clips, frames, 3, height, width), None
+
+    monkeypatch.setattr(whole, "foreground_scenes", white)
+    monkeypatch.setattr(whole, "FOREGROUND", 0.5)
+    training, judging = (
+        WHOLE["night"].render(bank, 24, 2, 64, 96, seeded(), held_out).source for held_out in (False, True)
+    )
+    are_white = (training == 1).all(dim=(1, 2, 3, 4))
+    assert 4 < are_white.sum() < 20
+    assert not (judging == 1).all(dim=(1, 2, 3, 4)).any()
 
 
 def test_every_edit_is_registered_under_its_name():
