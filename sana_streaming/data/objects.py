@@ -23,7 +23,7 @@ from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
 from sana_streaming.data.vocabulary import article
 
 OBJECT_SIZES = (0.24, 0.55)  # of the short side
-LARGEST = 0.75  # the same of what is removed or recoloured in training, for what is held before a camera is large
+TRAINED_SIZES = (0.24, 0.75)  # of what is removed or recoloured in training, for what is held before a camera is large
 BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
@@ -173,7 +173,7 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     present = (~chance(rng, ABSENT, clips)).nonzero()[:, 0]
-    path = _object_paths(len(present), frames, height, width, rng, not held_out)
+    path = _object_paths(len(present), frames, height, width, rng, OBJECT_SIZES if held_out else TRAINED_SIZES)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     layers = _drawn(pictures, path, height, width, present)
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
@@ -190,7 +190,7 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
     after = [_other_colour(colour, rng) for colour in before]
     absent = 0.0 if held_out else ABSENT  # then nothing changes: the colour is never that of the whole picture
     present = (~chance(rng, absent, clips)).nonzero()[:, 0]
-    path = _object_paths(len(present), frames, height, width, rng, not held_out)
+    path = _object_paths(len(present), frames, height, width, rng, OBJECT_SIZES if held_out else TRAINED_SIZES)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     old_layers = _drawn(pictures, path, height, width, present)
     colours = [after[i] for i in present.tolist()]
@@ -210,7 +210,7 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, new, strict=True)), frames, height, width, rng, not held_out)
     everywhere = torch.arange(clips)
-    path = _object_paths(clips, frames, height, width, rng, False)
+    path = _object_paths(clips, frames, height, width, rng, OBJECT_SIZES)
     pictures, old_middles = _sprites(bank, index, rng, not held_out)
     old_layers = _drawn(pictures, path, height, width, everywhere)
     new_path = upright(_new_sizes(clips, height, width), points_on(path, old_middles))
@@ -308,10 +308,8 @@ def _words(name: str) -> set[str]:
     return {_noun(name), head(name).lower(), *ANY}
 
 
-def _object_paths(m: int, frames: int, height: int, width: int, rng: Generator, large: bool) -> Path:
-    low, high = OBJECT_SIZES
-    path = wander(m, frames, height, width, rng, low, LARGEST if large else high)
-    return in_sight(path, chance(rng, IN_SIGHT, m), height, width)
+def _object_paths(m: int, frames: int, height: int, width: int, rng: Generator, sizes: tuple[float, float]) -> Path:
+    return in_sight(wander(m, frames, height, width, rng, *sizes), chance(rng, IN_SIGHT, m), height, width)
 
 
 def _sprites(bank: Bank, index: Tensor, rng: Generator, vary: bool) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from sana_streaming.data import looks, particles
-from sana_streaming.data.backgrounds import foreground_scenes, has_foregrounds
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import mix, saturate
+from sana_streaming.data.foregrounds import foreground_scenes, has_foregrounds
 from sana_streaming.data.motion import chance, pick
 from sana_streaming.data.pairs import Edit, Pairs
 from sana_streaming.data.phrasings import degree_phrasings, paraphrases, reverse_phrasings, training_phrasings

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
-from sana_streaming.data import backgrounds
+from sana_streaming.data import foregrounds
 from sana_streaming.data.backgrounds import BACKGROUNDS, blurred_behind, covering
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.pairs import Pairs
@@ -68,26 +68,26 @@ def test_every_place_has_a_picture():
         assert (picture == draw(40, 60)).all()
 
 
-@pytest.mark.parametrize("kind", backgrounds.FOREGROUNDS)
+@pytest.mark.parametrize("kind", foregrounds.FOREGROUNDS)
 def test_every_kind_of_foreground_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backgrounds, "FOREGROUNDS", {name: float(name == kind) for name in backgrounds.FOREGROUNDS})
+    monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == kind) for name in foregrounds.FOREGROUNDS})
     figures = dataclasses.replace(bank, sprite_categories=("people",) * len(bank.sprites))
-    _, stamp = backgrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), False)
+    _, stamp = foregrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), False)
     assert stamp[:, :, 3, -1].amax(-1).min() > 0.5
 
 
 def test_some_that_stand_before_a_scene_in_training_end_in_sight(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backgrounds, "FOREGROUNDS", {"talk": 0.0, "people": 0.0, "figures": 0.0, "sprites": 1.0})
-    monkeypatch.setattr(backgrounds, "COMPANY", 0.0)
-    _, stamp = backgrounds.foreground_scenes(bank, 40, F, H, W, seeded(1), True)
+    monkeypatch.setattr(foregrounds, "FOREGROUNDS", {"talk": 0.0, "people": 0.0, "figures": 0.0, "sprites": 1.0})
+    monkeypatch.setattr(foregrounds, "COMPANY", 0.0)
+    _, stamp = foregrounds.foreground_scenes(bank, 40, F, H, W, seeded(1), True)
     ends_below = stamp[:, :, 3, -1].amax(dim=(1, 2)) > 0.5
     assert 0.5 < ends_below.float().mean() < 0.95
 
 
 def test_company_stands_behind_what_was_there(bank: Bank, monkeypatch: pytest.MonkeyPatch):
     def scenes(company: float) -> torch.Tensor:
-        monkeypatch.setattr(backgrounds, "COMPANY", company)
-        return backgrounds.foreground_scenes(bank, 4, F, H, W, seeded(1), True)[1]
+        monkeypatch.setattr(foregrounds, "COMPANY", company)
+        return foregrounds.foreground_scenes(bank, 4, F, H, W, seeded(1), True)[1]
 
     alone, together = scenes(1e-9), scenes(1.0)
     solid = (alone[:, :, 3:] > 0.99).expand_as(alone)

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from torch import Generator
 
 from sana_streaming.data import objects
 from sana_streaming.data.bank import Bank, middles
+from sana_streaming.data.layers import Path
 from sana_streaming.data.objects import COLOURS, NEW_SIZE, OBJECTS, PLACES, fill, recoloured
 from sana_streaming.data.pairs import Pairs
 from sana_streaming.data.vocabulary import article
@@ -109,14 +111,22 @@ def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank:
     assert old.size.std() > 1
 
 
-def test_objects_are_larger_to_train_on_than_to_judge():
-    def largest(large: bool) -> float:
-        path = objects._object_paths(400, 2, H, W, seeded(0), large)
-        return float(path.size[:, 0].max()) / min(H, W)
+@pytest.mark.parametrize("name", ["remove", "recolour"])
+def test_objects_are_larger_to_train_on_than_to_judge(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "ABSENT", 0.0)
+    largest = []
+    plain = objects.in_sight
 
-    low, high = objects.OBJECT_SIZES
-    assert low < largest(False) <= 1.2 * high  # paths swell by a fifth at most
-    assert 1.2 * high < largest(True) <= 1.2 * objects.LARGEST
+    def watched(path: Path, *rest: Any) -> Path:
+        largest.append(float(path.size[:, 0].max()) / min(H, W))
+        return plain(path, *rest)
+
+    monkeypatch.setattr(objects, "in_sight", watched)
+    for seed in range(8):
+        for held_out in (False, True):
+            render(bank, name, seed, held_out)
+    limit = 1.2 * objects.OBJECT_SIZES[1]  # paths swell by a fifth at most
+    assert max(largest[1::2]) <= limit < max(largest[::2])
 
 
 def test_cut_outs_are_varied_to_train_on_and_never_to_judge(bank: Bank):
