@@ -1,6 +1,6 @@
 """Batches of training pairs: a few edits at a time, each for a group of clips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ class Batch:
     phrases: tuple[str, ...]  # B instructions
     reverses: tuple[str, ...]  # B instructions that ask for the source, given the target
     subjects: tuple[str, ...]  # B names of what is asked for, or ""
+    movable: tuple[int, ...] = ()  # those of the B clips where what is new may as well be a little aside
+    moved: Callable[[float, float], Tensor] | None = None  # their targets then, see `Pairs.moved`
 
 
 def render_batch(
@@ -47,6 +49,11 @@ def render_batch(
     for i, group in zip(_draw(shares, len(groups), rng), groups, strict=True):
         clips[names[i]] = clips.get(names[i], 0) + len(group)
     pairs = [EDITS[name].render(bank, count, frames, height, width, rng, held_out) for name, count in clips.items()]
+    told = [each.moved for each in pairs for _ in each.phrases]
+
+    def moved(right: float, down: float) -> Tensor:
+        return torch.cat([each.moved(right, down) for each in pairs if each.moved is not None])
+
     return Batch(
         source=torch.cat([each.source for each in pairs]),
         target=torch.cat([each.target for each in pairs]),
@@ -55,6 +62,8 @@ def render_batch(
         phrases=tuple(phrase for each in pairs for phrase in each.phrases),
         reverses=tuple(phrase for each in pairs for phrase in each.reverses),
         subjects=tuple(subject for each in pairs for subject in each.subjects),
+        movable=tuple(i for i, each in enumerate(told) if each is not None),
+        moved=moved if any(told) else None,
     )
 
 

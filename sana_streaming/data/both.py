@@ -7,7 +7,7 @@ name them in the order in which they are done.
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from sana_streaming.data.backgrounds import BACKGROUNDS
 from sana_streaming.data.bank import Bank
@@ -94,16 +94,22 @@ def after(
         one = _plain(first, bank, clips, frames, height, width, rng)
     else:
         one = SINGLE[first].render(bank, clips, frames, height, width, rng, held_out)
-    edit = WHOLE[second]
-    assert edit.apply is not None
+    apply, first_moved = WHOLE[second].apply, one.moved
+    assert apply is not None
+
+    def moved(right: float, down: float) -> Tensor:
+        assert first_moved is not None
+        return apply(first_moved(right, down), rng)
+
     phrases = tuple(_joined(phrase, orders(second), rng, held_out) for phrase in one.phrases)
     return replace(
         one,
-        target=edit.apply(one.target, rng),
+        target=apply(one.target, rng),
         region=torch.ones_like(one.region),
         phrases=phrases,
         reverses=pick(rng, UNDO, clips),
         subjects=tuple(", ".join(filter(None, (subject, second))) for subject in one.subjects),
+        moved=moved if first_moved is not None else None,
     )
 
 

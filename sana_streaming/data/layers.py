@@ -29,6 +29,9 @@ class Path:
     def of(self, members: Tensor) -> "Path":
         return Path(self.size[members], self.angle[members], self.position[members], self.shadow[members])
 
+    def moved(self, right: float, down: float) -> "Path":
+        return replace(self, position=self.position + torch.tensor([right, down])[:, None])
+
 
 @dataclass(frozen=True)
 class Layer:

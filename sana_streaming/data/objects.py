@@ -6,6 +6,7 @@ where the instruction says, and one that replaces another is upright, its middle
 covers is, however that one leans.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
@@ -214,11 +215,17 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     pictures, old_middles = _sprites(bank, index, rng, not held_out)
     old_layers = _drawn(pictures, path, height, width, everywhere)
     new_path = upright(_new_sizes(clips, height, width), points_on(path, old_middles))
-    new_layers = _drawn(_objects(bank, chosen), new_path, height, width, everywhere)
+    new_pictures = _objects(bank, chosen)
+    new_layers = _drawn(new_pictures, new_path, height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
     phrases = [fill(templates, rng, old=a, new=article(b)) for a, b in zip(said, new, strict=True)]
     reverses = [f"replace the {b} with {article(a)}" for a, b in zip(old, new, strict=True)]
-    return _pairs(base, old_layers, new_layers, front, phrases, reverses, new)
+    pairs = _pairs(base, old_layers, new_layers, front, phrases, reverses, new)
+
+    def moved(right: float, down: float) -> Tensor:
+        return paint(base, [*_drawn(new_pictures, new_path.moved(right, down), height, width, everywhere), *front])
+
+    return dataclasses.replace(pairs, moved=moved)
 
 
 def add(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:

@@ -22,6 +22,9 @@ class Pairs:
     phrases: tuple[str, ...]  # n instructions
     reverses: tuple[str, ...]  # n instructions that ask for the source, given the target
     subjects: tuple[str, ...]  # n names of what is asked for: a new object, a colour, a place, a degree; or ""
+    moved: Callable[[float, float], Tensor] | None = None
+    """Targets [n, F, 3, H, W] with what is new moved by so many pixels to the right and down, where nobody could tell
+    the exact place from source and instruction; None where one place is right."""
 
 
 class Render(Protocol):

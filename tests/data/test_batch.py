@@ -28,6 +28,16 @@ def test_batches_follow_the_seed(bank: Bank):
     assert first.phrases != render_batch(bank, 6, 2, 64, 64, seeded(2)).phrases
 
 
+def test_a_batch_knows_what_may_be_moved(bank: Bank):
+    batch = render_batch(bank, 9, 2, 64, 96, seeded(), edits=("night", "replace", "remove"))
+    assert batch.moved is not None
+    assert batch.movable == tuple(i for i, name in enumerate(batch.edits) if name == "replace")
+    assert torch.equal(batch.moved(0, 0), batch.target[list(batch.movable)])
+    still = render_batch(bank, 4, 2, 64, 96, seeded(), edits=("night", "remove"))
+    assert still.moved is None
+    assert still.movable == ()
+
+
 def test_edits_and_held_out_phrasings_can_be_asked_for(bank: Bank):
     batch = render_batch(bank, 5, 2, 64, 64, seeded(), edits=("grayscale", "negative"), held_out=True)
     assert set(batch.edits) == {"grayscale", "negative"}

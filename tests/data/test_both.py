@@ -37,6 +37,17 @@ def test_both_is_one_after_the_other(first: str, second: str, bank: Bank):
     torch.testing.assert_close(both.target, edit(middle, seeded()), atol=1e-5, rtol=0)
     assert both.region.min() == 1
     assert all(second in subject for subject in both.subjects)
+    assert both.moved is None
+
+
+def test_what_is_moved_is_seen_by_the_look_after_it(bank: Bank):
+    size = (bank, 2, 3, 64, 96)
+    one, both = SINGLE["replace"].render(*size, seeded(4), False), after("replace", "night", *size, seeded(4), False)
+    night = WHOLE["night"].apply
+    assert one.moved is not None
+    assert both.moved is not None
+    assert night is not None
+    torch.testing.assert_close(both.moved(4, 2), night(one.moved(4, 2), seeded()), atol=1e-5, rtol=0)
 
 
 def test_what_depends_on_the_past_is_weather():

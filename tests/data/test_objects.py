@@ -111,6 +111,30 @@ def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank:
     assert old.size.std() > 1
 
 
+def test_what_replaces_an_object_can_be_moved_aside(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    """For in training the nearest of several places counts: nobody can tell it to the pixel."""
+    pairs = render(bank, "replace")
+    assert pairs.moved is not None
+    assert torch.equal(pairs.moved(0, 0), pairs.target)
+    drawn, draw = [], objects.draw
+
+    def kept(pictures, path, *rest):
+        drawn.append(path.position)
+        return draw(pictures, path, *rest)
+
+    monkeypatch.setattr(objects, "draw", kept)
+    aside = pairs.moved(5, -3)
+    pairs.moved(0, 0)
+    torch.testing.assert_close(drawn[0] - drawn[1], torch.tensor([5.0, -3.0])[:, None].expand(N, 2, F))
+    assert not torch.equal(aside, pairs.target)
+    far = pairs.moved(9e3, 0)
+    assert torch.equal(far[pairs.region.expand_as(far) == 0], pairs.source[pairs.region.expand_as(far) == 0])
+
+
+def test_what_is_told_exactly_cannot_be_moved(bank: Bank):
+    assert all((render(bank, name).moved is not None) == (name == "replace") for name in OBJECTS)
+
+
 @pytest.mark.parametrize("name", ["remove", "recolour"])
 def test_objects_are_larger_to_train_on_than_to_judge(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(objects, "ABSENT", 0.0)

@@ -158,6 +158,55 @@ def test_some_words_are_hidden_but_never_the_first_state(stage: FlowStage) -> No
     assert mask[~untouched].sum() / whole[~untouched].sum() == pytest.approx(0.5, abs=0.15)
 
 
+def test_targets_a_little_aside_are_encoded_where_there_are_some(
+    stage: FlowStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def rendered(*args: Any, **options: Any) -> Batch:
+        batch = render_batch(*args, **options)
+
+        def moved(right: float, down: float) -> torch.Tensor:
+            asked.append((right, down))
+            return batch.target[1:].roll((round(right), round(down)), (-1, -2))
+
+        return replace(batch, movable=(1,), moved=moved)
+
+    monkeypatch.setattr(clips, "render_batch", rendered)
+    stage.source.leeway = 0.25
+    made = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0))
+    assert made.others.shape == (2, 8, *made.target.shape[1:])
+    assert set(asked) == {(x, y) for x in (-16, 0, 16) for y in (-16, 0, 16)} - {(0, 0)}
+    assert torch.equal(made.others[0], made.target[:1].expand(8, -1, -1, -1, -1))
+    assert all(not torch.equal(other, made.target[1]) for other in made.others[1])
+    assert made.window(0, 1).others.shape == made.others.shape
+    stage.source.leeway = 0.0
+    assert stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).others.shape[1] == 0
+
+
+def test_the_nearest_of_equally_good_targets_counts(stage: FlowStage) -> None:
+    shake(stage)
+    bounds, inputs = inputs_of(stage)
+    inputs = replace(inputs, own=torch.zeros_like(inputs.own), changes=torch.zeros_like(inputs.changes))
+    seen = inputs.clips
+    far = replace(inputs, clips=replace(seen, target=seen.target + 3))
+    both = replace(far, clips=replace(far.clips, others=seen.target[:, None].repeat(1, 2, 1, 1, 1, 1)))
+    everything = replace(both, drafted=torch.ones_like(inputs.drafted), levels=torch.ones_like(inputs.levels))
+    nearest, farther = (
+        replace(everything, clips=replace(clip, others=clip.target[:, None].repeat(1, 2, 1, 1, 1, 1)))
+        for clip in (seen, far.clips)
+    )
+    first = (0, bounds[-1])  # one chunk, which no truth was remembered before
+    levels = everything.levels[:, :1]
+    near, some, away = (loss_of(stage, first, replace(x, levels=levels)) for x in (nearest, everything, farther))
+    assert near == pytest.approx(some, rel=1e-4)
+    assert away > 1.5 * near
+    still = replace(everything, levels=levels, changes=torch.ones_like(inputs.changes))
+    assert loss_of(stage, first, still) == pytest.approx(
+        loss_of(stage, first, replace(still, clips=nearest.clips)), rel=1e-4
+    )  # what stays as it is has one truth
+
+
 def test_every_weight_is_trained(stage: FlowStage) -> None:
     shake(stage)
     bounds, inputs = inputs_of(stage)

@@ -17,6 +17,7 @@ from sana_streaming.state import stack
 
 HIGHEST_WEIGHT = 6.0  # of a cell, against a mean of 1
 HIDING = 0.5  # share of the clips that some words of the instruction are hidden from
+AROUND = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if (x, y) != (0, 0))  # right, down
 PROBES = 4  # random pictures for the metric of pixels
 
 
@@ -26,6 +27,7 @@ class Clips:
 
     source: Tensor  # [B, C, T, h, w], float32
     target: Tensor  # [B, C, T, h, w], float32
+    others: Tensor  # [B, K, C, T, h, w], targets that are as good; the same as `target` where there are none
     weight: Tensor  # [B, T, h, w], mean 1 in every clip
     tokens: Tensor  # [B, L, E], of the instructions
     mask: Tensor  # bool [B, L]
@@ -34,17 +36,20 @@ class Clips:
     def window(self, start: int, end: int) -> "Clips":
         """Some of the latent frames."""
         source, target = self.source[:, :, start:end], self.target[:, :, start:end]
-        return replace(self, source=source, target=target, weight=self.weight[:, start:end])
+        others, weight = self.others[:, :, :, start:end], self.weight[:, start:end]
+        return replace(self, source=source, target=target, others=others, weight=weight)
 
 
 class ClipSource:
     """Renders pairs and takes them to latents, a part of a batch at a time.
 
-    text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
-    it changes; where the background changes, all counts alike. text_noise: of the size of the instructions' token
-    states, added to them, so that words which are near to one that is known mean much the same. text_drop: share of the
-    token states that are hidden, never the first one, where any are. at_once: pixels of all frames that are rendered
-    together. emphasis: how many times as often as by their shares edits are drawn."""
+    text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for
+    what it changes; where the background changes, all counts alike. text_noise: of the size of the instructions'
+    token states, added to them, so that words which are near to one that is known mean much the same. text_drop:
+    share of the token states that are hidden, never the first one, where any are. leeway: how far aside, as a share
+    of the short side, what is new may be where its place is not told exactly, eight ways; 0: nowhere. at_once:
+    pixels of all frames that are rendered together. emphasis: how many times as often as by their shares edits are
+    drawn."""
 
     def __init__(
         self,
@@ -55,12 +60,13 @@ class ClipSource:
         outside: float,
         text_noise: float,
         text_drop: float,
+        leeway: float,
         at_once: int,
         emphasis: Mapping[str, float],
     ):
         self.codec, self.bank, self.prompts = codec, bank, prompts
         self.text_tokens, self.outside = text_tokens, outside
-        self.text_noise, self.text_drop = text_noise, text_drop
+        self.text_noise, self.text_drop, self.leeway = text_noise, text_drop, leeway
         self.at_once, self.emphasis = at_once, emphasis
 
     @torch.no_grad()
@@ -76,7 +82,18 @@ class ClipSource:
         tokens, mask = self._instructions(batch.phrases, generator)
         weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
         weather = weather.to(source.device, non_blocking=True)
-        return Clips(source, target, self._weight(batch), tokens, mask, weather)
+        return Clips(source, target, self._others(batch, target), self._weight(batch), tokens, mask, weather)
+
+    def _others(self, batch: Batch, target: Tensor) -> Tensor:
+        """Targets as good as `target` [B, C, T, h, w], with what is new a little aside -> [B, K, C, T, h, w]"""
+        ways = AROUND if self.leeway else ()
+        others = target[:, None].repeat(1, len(ways), 1, 1, 1, 1)
+        if batch.moved is not None:
+            step = self.leeway * min(batch.target.shape[-2:])
+            movable = torch.tensor(batch.movable).to(target.device, non_blocking=True)
+            for k, (right, down) in enumerate(ways):
+                others[movable, k] = encoded(self.codec, batch.moved(step * right, step * down))[0]
+        return others
 
     def _instructions(self, phrases: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
         """Token states with noise [B, L, E] and the mask of those that are read, bool [B, L]."""

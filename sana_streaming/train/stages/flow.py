@@ -11,8 +11,10 @@ first seconds of streams goes on well for as long and no longer.
 
 The error is that of the estimated data, in the metric of pixels (how much each direction of a latent cell changes the
 decoded picture), and weighs more where the instruction asks for a change. How much it changes from one latent frame to
-the next counts, too: an error that stays is hardly seen, one that comes and goes flickers. And a cell that is all wrong
-counts less than by its square, for where nothing tells what should be there it would drown the others.
+the next counts, too: an error that stays is hardly seen, one that comes and goes flickers. A cell that is all wrong
+counts less than by its square, for where nothing tells what should be there it would drown the others. And where the
+place of something new is not told to the pixel, it may be at any of nine places, of which the nearest counts: one
+picture a little aside is better than the mean of many.
 """
 
 import math
@@ -72,6 +74,7 @@ class FlowConfig:
     outside: float = 0.4  # weight of what the instruction leaves alone, against 1 + this for what it changes
     text_noise: float = 0.5  # of the size of token states
     text_drop: float = 0.15  # share of the token states hidden from half of the clips
+    leeway: float = 0.024  # of the short side, by which what is new may be aside where its place is not told exactly
     emphasis: dict[str, float] = field(default_factory=dict)  # edits that are drawn so many times as often
     steadiness: float = 0.5  # weight of the error's change from one latent frame to the next, which is seen as flicker
     charbonnier: float = 0.3  # from where on errors of a cell count less than by their square; 0: nowhere
@@ -118,7 +121,7 @@ class FlowStage:
         at_once = math.prod(config.layouts[0][:4]) * self.model.codec.frames_per_latent
         self.source = ClipSource(
             self.codec, self.bank, self.prompts, self.model.text.max_tokens, config.outside, config.text_noise,
-            config.text_drop, at_once, config.emphasis,
+            config.text_drop, config.leeway, at_once, config.emphasis,
         )  # fmt: skip
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
         self.renderer: Ahead[Clips] = Ahead(device)
@@ -227,9 +230,8 @@ class FlowStage:
             if i == 0:
                 state = replace(state, position=state.position + jump)
             state = map_state(Tensor.contiguous, state)  # the layout that the blocks were compiled for
-        error = weighed_error(
-            torch.cat(residuals, dim=2), torch.cat(weights, dim=1), self.config.steadiness, self.config.charbonnier
-        )
+        weight = torch.cat(weights, dim=1)
+        error = self._error(self._to_nearest(torch.cat(residuals, dim=2), weight, clips, changes, bounds[1]), weight)
         loss = error.mean()
         loss.backward()
         told = (loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach())
@@ -239,6 +241,24 @@ class FlowStage:
         """The model's estimate from noise alone; not under `no_grad`, for which blocks would be compiled once more."""
         sigma = noise.new_ones(len(noise))
         return noise - self.dit(noise, sigma, state, source=source, text=text)[0].detach()
+
+    def _to_nearest(self, residual: Tensor, weight: Tensor, clips: Clips, changes: Tensor, first: int) -> Tensor:
+        """Residuals [B, C, T, h, w] to the targets -> those to the nearest one, clip by clip, of all that are as good.
+        `changes` [B]: clips whose `first` latent frames stay as they are."""
+        if not clips.others.shape[1]:
+            return residual
+        wide = (slice(None), None, None, None, None, None)
+        apart = clips.target[:, None] - clips.others
+        apart = torch.cat([torch.zeros_like(apart[:, :1]), apart], dim=1)
+        apart[:, :, :, :first].masked_fill_(changes[wide], 0.0)
+        apart = self._in_pixels(apart.flatten(0, 1)).view_as(apart)
+        choices = apart.shape[1]
+        each = (residual.detach()[:, None] + apart).flatten(0, 1)
+        error = self._error(each, weight.repeat_interleave(choices, dim=0)).mean(dim=1).view(-1, choices)
+        return residual + apart[torch.arange(len(apart), device=apart.device), error.argmin(dim=1)]
+
+    def _error(self, residual: Tensor, weight: Tensor) -> Tensor:
+        return weighed_error(residual, weight, self.config.steadiness, self.config.charbonnier)
 
     def _in_pixels(self, difference: Tensor) -> Tensor:
         """[B, C, T, h, w] in the metric, where the mean square tells the change of the decoded picture"""
