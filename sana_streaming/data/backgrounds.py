@@ -10,13 +10,15 @@ from torch import Generator, Tensor
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import blur
 from sana_streaming.data.foregrounds import foreground_scenes, over
-from sana_streaming.data.motion import integers
+from sana_streaming.data.motion import chance, integers
 from sana_streaming.data.objects import fill
 from sana_streaming.data.pairs import Edit, Pairs
 from sana_streaming.data.phrasings import paraphrases
 from sana_streaming.data.vocabulary import PLACES
 
 BLUR = 6.0  # sigma in pixels at a short side of 256
+BY_NAME = 0.1  # how often in training a place is asked for by its name alone
+AMBIGUOUS = {"sunset", "black"}  # which a look or a colour has, too
 
 BACKGROUND = (
     "replace the background with {noun}",
@@ -74,9 +76,10 @@ def background(bank: Bank, clips: int, frames: int, height: int, width: int, rng
     pictures = bank.place_pictures[chosen.to(bank.device, non_blocking=True)].float().div_(255)
     target = over(stamp, covering(pictures, height, width)[:, None])
     places = [PLACES[name] for name in names]
-    templates = BACKGROUND_HELD_OUT if held_out else BACKGROUND
     phrases = tuple(
-        fill(templates, rng, name=name, noun=place.noun, where=place.where)
+        name
+        if not held_out and name not in AMBIGUOUS and chance(rng, BY_NAME)
+        else fill(BACKGROUND_HELD_OUT if held_out else BACKGROUND, rng, name=name, noun=place.noun, where=place.where)
         for name, place in zip(names, places, strict=True)
     )
     reverses = ("show the real background again",) * clips

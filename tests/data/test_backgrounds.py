@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Generator
 
-from sana_streaming.data import foregrounds
-from sana_streaming.data.backgrounds import BACKGROUNDS, blurred_behind, covering
+from sana_streaming.data import backgrounds, foregrounds
+from sana_streaming.data.backgrounds import AMBIGUOUS, BACKGROUNDS, blurred_behind, covering
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.pairs import Pairs
 from sana_streaming.data.vocabulary import DRAWN, PLACES
+from sana_streaming.data.whole import WHOLE
 
 N, F, H, W = 12, 3, 64, 96
 
@@ -111,3 +112,16 @@ def test_a_bank_without_foregrounds_is_refused(bank: Bank):
     )
     with pytest.raises(ValueError, match="expected people or sprites"):
         BACKGROUNDS["background"].render(empty, 2, F, H, W, seeded(0), False)
+
+
+def test_a_place_may_be_asked_for_by_its_name_alone_to_train_on(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(backgrounds, "BY_NAME", 1.0)
+    pairs = render(bank, "background")
+    for phrase, place in zip(pairs.phrases, pairs.subjects, strict=True):
+        assert (phrase == place) == (place not in AMBIGUOUS)
+    assert set(render(bank, "background", held_out=True).phrases).isdisjoint(PLACES)
+
+
+def test_no_look_is_asked_for_by_a_name_that_is_a_place_alone():
+    looks = {phrase.lower() for edit in WHOLE.values() for phrase in (*edit.phrasings, *edit.held_out)}
+    assert {name.lower() for name in PLACES if name not in AMBIGUOUS}.isdisjoint(looks)
