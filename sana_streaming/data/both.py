@@ -91,7 +91,7 @@ def after(
 ) -> Pairs:
     """Pairs of one edit and then another of the whole frame, the second in its plain form."""
     if first in WHOLE:
-        one = _plain(first, bank, clips, frames, height, width, rng)
+        one = _plain(first, bank, clips, frames, height, width, rng, held_out)
     else:
         one = SINGLE[first].render(bank, clips, frames, height, width, rng, held_out)
     apply, first_moved = WHOLE[second].apply, one.moved
@@ -119,11 +119,13 @@ def orders(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase for phrase in found if phrase and 2 <= len(phrase.split()) <= 8))
 
 
-def _plain(name: str, bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator) -> Pairs:
+def _plain(
+    name: str, bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool
+) -> Pairs:
     """Pairs of a look without degrees, asked for by an order."""
     edit = WHOLE[name]
     assert edit.apply is not None
-    some = edit.render(bank, clips, frames, height, width, rng, False)
+    some = edit.render(bank, clips, frames, height, width, rng, held_out)
     target = edit.apply(some.source, rng)
     return replace(some, target=target, phrases=pick(rng, orders(name), clips), subjects=(name,) * clips)
 

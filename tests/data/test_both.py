@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Generator
 
+from sana_streaming.data import whole
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.both import BOTH, HELD_OUT, LONGEST, PAIRS, SINGLE, after
 from sana_streaming.data.edits import EDITS
@@ -38,6 +39,22 @@ def test_both_is_one_after_the_other(first: str, second: str, bank: Bank):
     assert both.region.min() == 1
     assert all(second in subject for subject in both.subjects)
     assert both.moved is None
+
+
+def test_the_first_of_two_looks_is_judged_without_large_foregrounds(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    """As every other look is."""
+    asked = []
+
+    def scenes(bank: Bank, clips: int, frames: int, height: int, width: int, *_: Generator, vary: bool):
+        asked.append(vary)
+        return torch.ones(clips, frames, 3, height, width), None
+
+    monkeypatch.setattr(whole, "foreground_scenes", scenes)
+    monkeypatch.setattr(whole, "FOREGROUND", 1.0)
+    after("fog", "grayscale", bank, 2, 1, 32, 32, seeded(), True)
+    assert asked == []
+    after("fog", "grayscale", bank, 2, 1, 32, 32, seeded(), False)
+    assert asked == [True]
 
 
 def test_what_is_moved_is_seen_by_the_look_after_it(bank: Bank):
