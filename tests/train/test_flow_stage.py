@@ -175,13 +175,13 @@ def test_targets_a_little_aside_are_encoded_where_there_are_some(
     monkeypatch.setattr(clips, "render_batch", rendered)
     stage.source.leeway = 0.25
     made = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0))
-    assert made.others.shape == (2, 8, *made.target.shape[1:])
+    assert made.targets.shape == (2, 9, *made.target.shape[1:])
     assert set(asked) == {(x, y) for x in (-16, 0, 16) for y in (-16, 0, 16)} - {(0, 0)}
-    assert torch.equal(made.others[0], made.target[:1].expand(8, -1, -1, -1, -1))
-    assert all(not torch.equal(other, made.target[1]) for other in made.others[1])
-    assert made.window(0, 1).others.shape == made.others.shape
+    assert torch.equal(made.targets[0], made.target[:1].expand(9, -1, -1, -1, -1))
+    assert all(not torch.equal(other, made.target[1]) for other in made.targets[1, 1:])
+    assert made.window(0, 1).targets.shape == made.targets.shape
     stage.source.leeway = 0.0
-    assert stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).others.shape[1] == 0
+    assert stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).targets.shape[1] == 1
 
 
 def test_the_nearest_of_equally_good_targets_counts(stage: FlowStage) -> None:
@@ -189,12 +189,11 @@ def test_the_nearest_of_equally_good_targets_counts(stage: FlowStage) -> None:
     bounds, inputs = inputs_of(stage)
     inputs = replace(inputs, own=torch.zeros_like(inputs.own), changes=torch.zeros_like(inputs.changes))
     seen = inputs.clips
-    far = replace(inputs, clips=replace(seen, target=seen.target + 3))
-    both = replace(far, clips=replace(far.clips, others=seen.target[:, None].repeat(1, 2, 1, 1, 1, 1)))
-    everything = replace(both, drafted=torch.ones_like(inputs.drafted), levels=torch.ones_like(inputs.levels))
-    nearest, farther = (
-        replace(everything, clips=replace(clip, others=clip.target[:, None].repeat(1, 2, 1, 1, 1, 1)))
-        for clip in (seen, far.clips)
+    true, far = seen.target, seen.target + 3
+    inputs = replace(inputs, drafted=torch.ones_like(inputs.drafted), levels=torch.ones_like(inputs.levels))
+    nearest, everything, farther = (
+        replace(inputs, clips=replace(seen, targets=torch.stack(targets, dim=1)))
+        for targets in ((true, true), (far, true), (far, far))
     )
     first = (0, bounds[-1])  # one chunk, which no truth was remembered before
     levels = everything.levels[:, :1]
@@ -251,7 +250,7 @@ def test_weather_after_a_jump_remembers_the_truth(stage: FlowStage, jump: int) -
 def test_clips_whose_prompt_changes_stay_as_they_are_at_first(stage: FlowStage) -> None:
     bounds, inputs = inputs_of(stage)
     clips = inputs.clips
-    perfect = replace(clips, target=clips.source, weight=torch.ones_like(clips.weight))
+    perfect = replace(clips, targets=clips.source[:, None], weight=torch.ones_like(clips.weight))
     for parameter in stage.dit.output.parameters():
         parameter.data.zero_()
     stage.dit.output.bias.data[4:] = -30  # the gate is shut: the estimate is the source

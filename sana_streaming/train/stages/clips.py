@@ -26,18 +26,21 @@ class Clips:
     """A rendered batch, as latents."""
 
     source: Tensor  # [B, C, T, h, w], float32
-    target: Tensor  # [B, C, T, h, w], float32
-    others: Tensor  # [B, K, C, T, h, w], targets that are as good; the same as `target` where there are none
+    targets: Tensor  # [B, K, C, T, h, w], float32: the truth, and others that are as good; the truth again if none are
     weight: Tensor  # [B, T, h, w], mean 1 in every clip
     tokens: Tensor  # [B, L, E], of the instructions
     mask: Tensor  # bool [B, L]
     weather: Tensor  # bool [B]: what is true depends on the edited past, not on the source alone
 
+    @property
+    def target(self) -> Tensor:
+        """The truth [B, C, T, h, w]"""
+        return self.targets[:, 0]
+
     def window(self, start: int, end: int) -> "Clips":
         """Some of the latent frames."""
-        source, target = self.source[:, :, start:end], self.target[:, :, start:end]
-        others, weight = self.others[:, :, :, start:end], self.weight[:, start:end]
-        return replace(self, source=source, target=target, others=others, weight=weight)
+        source, targets = self.source[:, :, start:end], self.targets[:, :, :, start:end]
+        return replace(self, source=source, targets=targets, weight=self.weight[:, start:end])
 
 
 class ClipSource:
@@ -82,18 +85,18 @@ class ClipSource:
         tokens, mask = self._instructions(batch.phrases, generator)
         weather = torch.tensor([EDITS[name].kind == "weather" for name in batch.edits])
         weather = weather.to(source.device, non_blocking=True)
-        return Clips(source, target, self._others(batch, target), self._weight(batch), tokens, mask, weather)
+        return Clips(source, self._targets(batch, target), self._weight(batch), tokens, mask, weather)
 
-    def _others(self, batch: Batch, target: Tensor) -> Tensor:
-        """Targets as good as `target` [B, C, T, h, w], with what is new a little aside -> [B, K, C, T, h, w]"""
+    def _targets(self, batch: Batch, target: Tensor) -> Tensor:
+        """The truth [B, C, T, h, w] -> it and those with what is new a little aside [B, K, C, T, h, w]"""
         ways = AROUND if self.leeway else ()
-        others = target[:, None].repeat(1, len(ways), 1, 1, 1, 1)
+        targets = target[:, None].repeat(1, 1 + len(ways), 1, 1, 1, 1)
         if batch.moved is not None:
             step = self.leeway * min(batch.target.shape[-2:])
             movable = torch.tensor(batch.movable).to(target.device, non_blocking=True)
-            for k, (right, down) in enumerate(ways):
-                others[movable, k] = encoded(self.codec, batch.moved(step * right, step * down))[0]
-        return others
+            for k, (right, down) in enumerate(ways, start=1):
+                targets[movable, k] = encoded(self.codec, batch.moved(step * right, step * down))[0]
+        return targets
 
     def _instructions(self, phrases: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
         """Token states with noise [B, L, E] and the mask of those that are read, bool [B, L]."""

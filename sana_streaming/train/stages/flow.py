@@ -231,7 +231,7 @@ class FlowStage:
                 state = replace(state, position=state.position + jump)
             state = map_state(Tensor.contiguous, state)  # the layout that the blocks were compiled for
         weight = torch.cat(weights, dim=1)
-        error = self._error(self._to_nearest(torch.cat(residuals, dim=2), weight, clips, changes, bounds[1]), weight)
+        error = self._error(self._to_nearest(torch.cat(residuals, dim=2), weight, inputs, bounds[1]), weight)
         loss = error.mean()
         loss.backward()
         told = (loss.detach(), error[:, 0].mean().detach(), error[:, -1].mean().detach())
@@ -242,15 +242,12 @@ class FlowStage:
         sigma = noise.new_ones(len(noise))
         return noise - self.dit(noise, sigma, state, source=source, text=text)[0].detach()
 
-    def _to_nearest(self, residual: Tensor, weight: Tensor, clips: Clips, changes: Tensor, first: int) -> Tensor:
-        """Residuals [B, C, T, h, w] to the targets -> those to the nearest one, clip by clip, of all that are as good.
-        `changes` [B]: clips whose `first` latent frames stay as they are."""
-        if not clips.others.shape[1]:
-            return residual
-        wide = (slice(None), None, None, None, None, None)
-        apart = clips.target[:, None] - clips.others
-        apart = torch.cat([torch.zeros_like(apart[:, :1]), apart], dim=1)
-        apart[:, :, :, :first].masked_fill_(changes[wide], 0.0)
+    def _to_nearest(self, residual: Tensor, weight: Tensor, inputs: Inputs, first: int) -> Tensor:
+        """Residuals [B, C, T, h, w] to the truth -> those to the nearest target, clip by clip; of clips whose prompt
+        changes, the `first` latent frames have but one."""
+        targets = inputs.clips.targets
+        apart = targets[:, :1] - targets
+        apart[:, :, :, :first].masked_fill_(inputs.changes[:, None, None, None, None, None], 0.0)
         apart = self._in_pixels(apart.flatten(0, 1)).view_as(apart)
         choices = apart.shape[1]
         each = (residual.detach()[:, None] + apart).flatten(0, 1)
