@@ -1,7 +1,7 @@
 """Work ahead: the next batch is made while the GPU is busy with this one."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 import torch
@@ -24,6 +24,11 @@ class Ahead(Generic[R]):
 
     def start(self, function: Callable[[], R]) -> None:
         self.future = self.pool.submit(self._run, function)
+
+    def wait(self) -> None:
+        """Until nothing runs there, and so nothing is launched from another thread; `take` still returns the result."""
+        if self.future is not None:
+            wait([self.future])
 
     def take(self) -> R:
         """What the function that was started last returned, or raised."""

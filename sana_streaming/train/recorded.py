@@ -26,8 +26,9 @@ class Recorded(Generic[Inputs, Outputs]):
     """`function(inputs) -> outputs`, both built of tensors as states are, for inputs of the shapes at hand (ValueError
     for others, also where nothing is recorded); it may add to the gradients of `parameters`.
 
-    On a GPU it is run a few times, recorded, and from then on replayed. All recordings of one `memory` work in it, so
-    that outputs are valid until the next replay of any of them. Without one the function is simply called.
+    On a GPU it is run a few times, recorded, and from then on replayed; while it is recorded, no other thread may wait
+    for the whole GPU. All recordings of one `memory` work in it, so that outputs are valid until the next replay of any
+    of them. Without one the function is simply called.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Recorded(Generic[Inputs, Outputs]):
         current.wait_stream(memory.stream)
         torch._foreach_copy_(gradients, kept)
         self.graph = torch.cuda.CUDAGraph()
-        mode = "thread_local"  # another thread may render meanwhile
+        mode = "thread_local"  # threads of NCCL may ask for their own events meanwhile
         with torch.cuda.graph(self.graph, memory.handle, memory.stream, capture_error_mode=mode):
             self.outputs = self.function(self.inputs)
 

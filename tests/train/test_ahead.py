@@ -25,6 +25,23 @@ def test_results_come_from_another_thread_in_order() -> None:
     assert torch.equal(ahead.take()[0], torch.ones(2))
 
 
+def test_after_waiting_nothing_runs_and_the_result_is_still_there() -> None:
+    ahead: Ahead[torch.Tensor] = Ahead(torch.device("cpu"))
+    ahead.wait()  # nothing was started
+    go, ended = threading.Event(), threading.Event()
+
+    def work() -> torch.Tensor:
+        assert go.wait(10)
+        ended.set()
+        return torch.ones(3)
+
+    ahead.start(work)
+    threading.Timer(0.05, go.set).start()
+    ahead.wait()
+    assert ended.is_set()
+    assert torch.equal(ahead.take(), torch.ones(3))
+
+
 def test_errors_come_to_the_one_who_takes() -> None:
     ahead: Ahead[torch.Tensor] = Ahead(torch.device("cpu"))
 

@@ -152,6 +152,7 @@ class FlowStage:
         key = (*self.layout[:4], window, *bounds)
         if key not in self.recorded:
             parameters = list(self.dit.parameters())
+            self.renderer.wait()  # cuDNN, trying its algorithms, waits for the whole GPU, which ends a recording
             self.recorded[key] = Recorded(partial(self._accumulate, bounds), inputs, parameters, self.memory)
         (loss, first_error, last_error), self.past = self.recorded[key](inputs)
         self.turn += 1
