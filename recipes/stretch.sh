@@ -13,7 +13,7 @@ python=${PYTHON:-python}
 gpus=$([ "$device" = cpu ] && echo 1 || $python -c 'import torch; print(torch.cuda.device_count())')
 devices=$([ "$device" = cpu ] && echo cpu || seq -f cuda:%g 0 $((gpus - 1)))
 mkdir -p "$out"
-$python -m torch.distributed.run --standalone --nproc-per-node "$gpus" -m sana_streaming.train recipes/nano_flow.json \
+$python -m torch.distributed.run --standalone --nproc-per-node "$gpus" -m sana_streaming.train recipes/nano_stretch.json \
   --device "$device" --pack "$pack" --out "$out/flow" --minutes "$minutes" --init "$from" --set "config.codec=$from" "$@"
 $python -m sana_streaming.train.ship --codec "$from" --flow "$out/flow" --out "$out/model"
 # shellcheck disable=SC2086 # a device is a word

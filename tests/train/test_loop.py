@@ -11,12 +11,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sana_streaming.config import from_dict
+from sana_streaming.data.edits import EDITS
 from sana_streaming.train.__main__ import Recipe, apply_override, load_stage, parse_override
 from sana_streaming.train.images import grid, write_png
 from sana_streaming.train.loop import LoopConfig, learning_rate, load_export, load_weights, save_export, train, trained
 from sana_streaming.train.optim import MasterOptimizer
 
 CPU = torch.device("cpu")
+RECIPES = Path(__file__).parents[2] / "recipes"
 QUIET = LoopConfig(lr=0.05, warmup_steps=5, validate_every=0, export_every=0, closing=0, average=0.9)
 
 
@@ -321,6 +323,19 @@ def test_recipes() -> None:
         parse_override("loop.lr")
     with pytest.raises(ValueError, match="stage"):
         load_stage("walk")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.json")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_understood(path: Path) -> None:
+    """Every option is one that its stage knows, in full and as it is tried on a CPU, and so is every edit."""
+    for tiny in (False, True):
+        values = json.loads(path.read_text())
+        for name, value in values["tiny"].items() if tiny else ():
+            apply_override(values, name, value)
+        recipe = from_dict(Recipe, values)
+        config = from_dict(load_stage(recipe.stage).config_type, recipe.config)
+        assert set(getattr(config, "emphasis", ())) <= set(EDITS)
+        assert len(getattr(config, "layouts", ())) == len(getattr(config, "shares", ()))
 
 
 def test_grid(tmp_path: Path) -> None:
