@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +37,9 @@ class Talk:
 class Bank:
     photos: Tensor  # uint8 [N, 3, H, W], padded at the right and at the bottom
     photo_sizes: Tensor  # int64 [N, 2], height and width, on CPU
+    bare_photos: tuple[int, ...]  # numbers of those that are of nobody and of nothing: landscapes, buildings, textures
+    masked_photos: tuple[int, ...]  # numbers of those whose subject is known
+    photo_masks: Tensor  # uint8 [M, 1, H, W], of those: 255 where the subject is
     sprites: Tensor  # uint8 [N, 4, 128, 128], red, green, blue, alpha
     sprite_names: tuple[str, ...]
     sprite_colours: tuple[str, ...]  # main colours, "" where unknown
@@ -48,12 +51,19 @@ class Bank:
     people: Tensor  # uint8 [N, 4, 320, 320], people and animals cut out of photos, standing on the lower edge
     talks: tuple[Talk, ...]
     clips: tuple[Tensor, ...]  # uint8 [n, 3, h, w], single shots of real cameras and of the film at a higher resolution
-    scenery: tuple[Tensor, ...]  # those of the clips that are no talks
+    scenery: tuple[Tensor, ...]  # those of the clips that are of nobody and of nothing
     film: tuple[Tensor, ...]  # uint8 [n, 3, h, w], single shots
 
     @property
     def device(self) -> torch.device:
         return self.photos.device
+
+    @cached_property
+    def empty(self) -> "Bank":
+        """What may be behind somebody: nothing that is itself a subject. Of photos all, where there are no others."""
+        bare = torch.tensor(self.bare_photos or range(len(self.photos)))
+        photos, sizes = self.photos[bare.to(self.device)], self.photo_sizes[bare]
+        return replace(self, photos=photos, photo_sizes=sizes, clips=self.scenery, film=())
 
     @cached_property
     def sprite_spans(self) -> Tensor:
@@ -106,6 +116,7 @@ def load_bank(
         film_parts = [pool.submit(part) for part in _film_parts(pack, index["film"], split, film_frames)]
         clip_parts = [pool.submit(_decode, pack / row["file"]) for row in chosen["clips"]]
         photos, sprites, people = read(chosen["photos"]), read(chosen["sprites"], True), read(chosen["people"], True)
+        masks = read([{"file": row["mask"]} for row in chosen["photos"] if row.get("mask")])
         object_pictures, place_photos = read(objects, alpha=True), read(places)
         clips, film = [part.result() for part in clip_parts], [part.result() for part in film_parts]
         film_shots = list(pool.map(shot_bounds, film))
@@ -117,6 +128,9 @@ def load_bank(
     return Bank(
         photos=torch.stack([_pad(photo, height, width) for photo in photos]).to(device),
         photo_sizes=sizes,
+        bare_photos=tuple(i for i, row in enumerate(chosen["photos"]) if not row.get("subject")),
+        masked_photos=tuple(i for i, row in enumerate(chosen["photos"]) if row.get("mask")),
+        photo_masks=_stack([_pad(mask[:1], height, width) for mask in masks], (1, height, width), device),
         sprites=_stack(sprites, (4, SPRITE_SIDE, SPRITE_SIDE), device),
         sprite_names=tuple(row["name"] for row in chosen["sprites"]),
         sprite_colours=tuple(row.get("colour", "") for row in chosen["sprites"]),
@@ -131,7 +145,7 @@ def load_bank(
         scenery=tuple(
             shot
             for row, parts in zip(chosen["clips"], clip_shots, strict=True)
-            if not row.get("mask")
+            if not (row.get("mask") or row.get("subject"))
             for shot in parts
         ),
         film=tuple(shot for part, bounds in zip(film, film_shots, strict=True) for shot in shots(part, device, bounds)),

@@ -1,11 +1,11 @@
 """Scenes with somebody or something large in front, and its alpha: what backgrounds change behind.
 
-Foregrounds are people in front of a resting camera, people and animals cut out of photos, and large cut-outs of all
-kinds.
+Foregrounds are people in front of a resting camera, the subjects of photographs where they were taken, people and
+animals cut out of photos, and large cut-outs of all kinds. What is behind is of nobody and of nothing: what is to stay
+and what is to go must differ by more than that one of them was pasted.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +14,20 @@ from torch import Generator, Tensor
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
-from sana_streaming.data.scenes import BACKDROPS, backdrops, grade, to_and_fro, varied
+from sana_streaming.data.scenes import backdrops, camera_moves, grade, to_and_fro, varied
 
-FOREGROUNDS = {"talk": 0.35, "people": 0.2, "figures": 0.2, "sprites": 0.25}
+FOREGROUNDS = {"talk": 0.3, "own": 0.25, "people": 0.15, "figures": 0.15, "sprites": 0.25}
+BEHIND = {"photo": 0.72, "still": 0.16, "video": 0.12}
 LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which only its size makes the foreground
 STANDING, LIFT = 0.3, (0.1, 0.35)  # how often in training it ends in sight, and how much higher then, of the height
 COMPANY = 0.15  # how often in training there is another one
 FIGURES = frozenset({"people-body", "people"})  # categories of sprites
+RESTING = 0.4  # how often the camera rests before the subject of a photograph
 OWN_ROOM = 0.5  # how often a talking person stays in the room that the clip was taken in
 
 
 def has_foregrounds(bank: Bank) -> bool:
-    return bool(bank.talks) or len(bank.people) > 0 or len(bank.sprites) > 0
+    return bool(bank.talks) or bool(bank.masked_photos) or len(bank.people) > 0 or len(bank.sprites) > 0
 
 
 def foreground_scenes(
@@ -37,8 +39,7 @@ def foreground_scenes(
     """
     if not has_foregrounds(bank):
         raise ValueError("expected people or sprites in the pack, it has none")
-    empty = replace(bank, clips=bank.scenery)  # a second person in the old background would be erased with it
-    behind, _ = backdrops(empty, clips, frames, height, width, rng, BACKDROPS)
+    behind, _ = backdrops(bank.empty, clips, frames, height, width, rng, BEHIND)
     stamp = torch.empty(clips, frames, 4, height, width, device=bank.device)
     figures = [i for i, category in enumerate(bank.sprite_categories) if category in FIGURES]
     stills: dict[str, tuple[Tensor, Sequence[int]]] = {
@@ -46,7 +47,7 @@ def foreground_scenes(
         "figures": (bank.sprites, figures),
         "sprites": (bank.sprites, range(len(bank.sprites))),
     }
-    there = [bool(bank.talks), *(len(chosen) > 0 for _, chosen in stills.values())]
+    there = [bool(bank.talks), bool(bank.masked_photos), *(len(chosen) > 0 for _, chosen in stills.values())]
     shares = FOREGROUNDS | {"sprites": FOREGROUNDS["sprites"] * (LARGE if vary else 1.0)}
     weights = torch.tensor(list(shares.values())) * torch.tensor(there)
     kind = torch.multinomial(weights, clips, replacement=True, generator=rng)
@@ -54,7 +55,11 @@ def foreground_scenes(
         picture, stamp[i] = _talk(bank, frames, height, width, rng)
         if chance(rng, OWN_ROOM):
             behind[i] = picture
-    for number, (pictures, chosen) in enumerate(stills.values(), 1):
+    members = (kind == 1).nonzero()[:, 0]
+    if len(members):
+        where = members.to(bank.device)
+        behind[where], stamp[where] = _own(bank, len(members), frames, height, width, rng)
+    for number, (pictures, chosen) in enumerate(stills.values(), 2):
         members = (kind == number).nonzero()[:, 0]
         if len(members):
             layer = _cutouts(bank, pictures, chosen, members, frames, height, width, rng, vary)
@@ -104,6 +109,19 @@ def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rn
     sunk = (0.06 + uniform(rng, 0, 0.06, m, 1)) * height
     y = (1 - lift[:, None]) * height + sunk - (bottom[:, None] - 0.5) * size
     return Path(size, angle, torch.stack([x.expand(m, frames), y], 1) + sway, torch.zeros(m, 2, frames))
+
+
+def _own(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Photographs of somebody or something -> clips [n, F, 3, H, W] and the subject, [n, F, 4, H, W]."""
+    chosen = integers(rng, len(bank.masked_photos), clips)
+    index = torch.tensor(bank.masked_photos)[chosen]
+    photos = bank.photos[index.to(bank.device, non_blocking=True)]
+    photos = torch.cat([photos, bank.photo_masks[chosen.to(bank.device, non_blocking=True)]], 1)
+    still = chance(rng, RESTING, clips)
+    picture, alpha = camera_moves(photos, bank.photo_sizes[index], frames, height, width, still, rng).split([3, 1], 2)
+    picture = picture.contiguous()
+    grade(picture, rng)
+    return picture, torch.cat([picture * alpha, alpha], 2)
 
 
 def _talk(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:

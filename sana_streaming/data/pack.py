@@ -3,9 +3,10 @@
     python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite] [--icons FOLDER ...]
         [--furniture FOLDER]
 
-OUT holds photos/ and sprites/ (WebP), videos/ (encoded again where PyAV is installed, copied where it is not), people/
-(cut out of photos, and masks of clips, where there is a segmenter: see `data.people`), and index.json, which says what
-each file is and whether it is for training or held out for validation. More sprites, for training alone, can come from
+OUT holds photos/ and sprites/ (WebP), masks/ (of the subjects of some photos: see `data.subjects`), videos/ (encoded
+again where PyAV is installed, copied where it is not), people/ (cut out of photos, and masks of clips, where there is a
+segmenter: see `data.people`), and index.json, which says what each file is and whether it is for training or held out
+for validation. More sprites, for training alone, can come from
 icon sets and from 3-D models: see `data.icons` and `data.views`.
 """
 
@@ -26,6 +27,7 @@ from sana_streaming.data.cutouts import write_cutout
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
+from sana_streaming.data.subjects import cut_out, has_subject, subjects
 from sana_streaming.data.views import pack_views
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
@@ -92,11 +94,12 @@ def _named(files: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, 
 
 
 def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE."""
+    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and masks of their subjects."""
     import cv2
 
     rows = [row for row in _read_csv(folder / "licences.csv") if row["licence_class"] in LICENCE_CLASSES]
-    (out / "photos").mkdir(exist_ok=True)
+    for name in ("photos", "masks"):
+        (out / name).mkdir(exist_ok=True)
 
     def convert(row: dict[str, str]) -> dict[str, Any]:
         name = Path(row["file"]).stem
@@ -108,12 +111,18 @@ def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
         scale = min(1.0, PHOTO_SIDE / min(h, w))
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 78])
-        return {
+        packed: dict[str, Any] = {
             "file": f"photos/{name}.webp",
             "licence": row["licence"],
             "credit": row["credit"],
             "split": TAKEN.get(name) or split_of(name),
+            "subject": has_subject(name),
         }
+        if name in subjects()[0]:
+            packed["mask"] = f"masks/{name}.webp"
+            mask = (cut_out(image) * 255).round().astype(np.uint8)
+            cv2.imwrite(str(out / packed["mask"]), mask, [cv2.IMWRITE_WEBP_QUALITY, 80])
+        return packed
 
     return _in_threads(convert, rows, "photos")
 
@@ -154,7 +163,8 @@ def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str
             cut_out.append((start, start + float(row["duration_s"])))
         if held_out or not from_film:
             split = "val" if held_out else "train"
-            clips.append({"file": f"videos/{row['file']}", "credit": row["credit"], "split": split})
+            subject = has_subject(Path(row["file"]).stem)
+            clips.append({"file": f"videos/{row['file']}", "credit": row["credit"], "split": split, "subject": subject})
             encode(folder / row["file"], out / "videos" / row["file"], CLIP_QUALITY)
     if not has_film:
         return clips, None

@@ -16,7 +16,7 @@ from sana_streaming.data.layers import Layer, affine, draw, paint, points, sampl
 from sana_streaming.data.motion import chance, eased, fork, integers, log_uniform, speed_limited, uniform, waves
 
 KINDS = {"photo": 0.52, "still": 0.07, "video": 0.38, "graphic": 0.03}
-BACKDROPS = {"photo": 0.54, "still": 0.08, "video": 0.38}  # of scenes in which an object or a person matters
+BACKDROPS = {"photo": 0.54, "still": 0.08, "video": 0.38}  # of scenes in which an object matters
 SPRITE_SHARE = 0.4  # of all clips but stills and graphics
 STRETCH = 0.35  # by which factor, as a logarithm, cut-outs become narrower or flatter at most
 
@@ -64,10 +64,18 @@ def sprites(bank: Bank, clips: Tensor, frames: int, height: int, width: int, rng
 
 def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor, rng: Generator) -> Tensor:
     """Camera moves over photos, one for each element of still [n] (true: the camera rests) -> [n, F, 3, H, W]."""
-    n = len(still)
+    index = integers(rng, len(bank.photos), len(still))
+    photos = bank.photos[index.to(bank.device, non_blocking=True)]
+    return camera_moves(photos, bank.photo_sizes[index], frames, height, width, still, rng)
+
+
+def camera_moves(
+    photos: Tensor, sizes: Tensor, frames: int, height: int, width: int, still: Tensor, rng: Generator
+) -> Tensor:
+    """Padded pictures uint8 [n, C, h, w] of these sizes [n, 2], height and width -> [n, F, C, H, W] in [0, 1]."""
+    n, device = len(still), photos.device
     moving = ~still
-    index = integers(rng, len(bank.photos), n)
-    size = bank.photo_sizes[index].flip(-1).float()  # [n, 2] width and height
+    size = sizes.flip(-1).float()  # [n, 2] width and height
     view = torch.tensor([width, height])
     fit = (size / view).amin(-1)  # photo pixels per output pixel when the view is as large as the photo allows
     base = fit * uniform(rng, 0.55, 1.0, n)
@@ -96,7 +104,8 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
         (size - 1)[:, :, None] / 2 + margin[:, :, None] * uniform(rng, -0.6, 0.6, n, 2, 1) + path + shake
     )  # [n, 2, F]
 
-    photos = bank.photos[index.to(bank.device, non_blocking=True)].float().div_(255)
+    photos = photos.float().div_(255)
+    full = torch.tensor(photos.shape[:-3:-1]).to(device, non_blocking=True)
     shrink = max(
         1.0, float((base * zoom.amax(-1)).max()) / 1.3
     )  # smooth the photos first where sampling would skip pixels
@@ -105,10 +114,9 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
         photos = F.interpolate(photos, size=small, mode="bilinear", antialias=True)
     middle = ((view - 1) / 2)[:, None].expand(n, 2, frames)
     maps = _mirrored(affine(base[:, None] * zoom, angle, middle, centre), chance(rng, 0.5, n), width)
-    where = points(maps.to(bank.device, non_blocking=True), height, width)
-    last = (size - 1).to(bank.device, non_blocking=True)[:, None, None, None]
+    where = points(maps.to(device, non_blocking=True), height, width)
+    last = (size - 1).to(device, non_blocking=True)[:, None, None, None]
     where = last - (where.remainder(2 * last) - last).abs_()  # mirrored at the edges of the photo
-    full = torch.tensor(bank.photos.shape[:-3:-1]).to(bank.device, non_blocking=True)
     return sample(photos, where.mul_(2).add_(1).div_(full).sub_(1), padding="border")
 
 

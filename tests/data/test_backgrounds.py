@@ -69,16 +69,46 @@ def test_every_place_has_a_picture():
         assert (picture == draw(40, 60)).all()
 
 
-@pytest.mark.parametrize("kind", foregrounds.FOREGROUNDS)
-def test_every_kind_of_foreground_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("kind", sorted(foregrounds.FOREGROUNDS.keys() - {"own"}))
+def test_every_kind_of_cut_out_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == kind) for name in foregrounds.FOREGROUNDS})
     figures = dataclasses.replace(bank, sprite_categories=("people",) * len(bank.sprites))
     _, stamp = foregrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), False)
     assert stamp[:, :, 3, -1].amax(-1).min() > 0.5
 
 
+def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    """It is a red disc in the photograph of the horse: all that is red is in front, and nothing else."""
+    middles = [bank.photos[i, :, 50, 70].int() for i in bank.masked_photos]
+    horse = max(range(len(middles)), key=lambda k: int(middles[k][0] - middles[k][1]))
+    bank = dataclasses.replace(
+        bank, masked_photos=bank.masked_photos[horse : horse + 1], photo_masks=bank.photo_masks[horse : horse + 1]
+    )
+    monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == "own") for name in foregrounds.FOREGROUNDS})
+    monkeypatch.setattr(foregrounds, "grade", lambda clips, rng: None)
+    source, stamp = foregrounds.foreground_scenes(bank, 6, F, H, W, seeded(1), False)
+    red = source[:, :, 0] - source[:, :, 1]
+    alpha = stamp[:, :, 3]
+    assert alpha.flatten(1).amax(1).min() > 0.9
+    assert red[alpha > 0.9].min() > 0.4
+    assert red[alpha < 0.1].max() < 0.4
+    torch.testing.assert_close(stamp[:, :, :3], source * alpha[:, :, None])
+
+
+def test_nobody_is_behind(bank: Bank):
+    """What a background is made of is no subject of a photograph, no talk and no film."""
+    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # without the panda and the horse
+    assert not set(bank.bare_photos) & set(bank.masked_photos)
+    assert len(bank.empty.clips) == len(bank.clips) - 1
+    assert bank.empty.film == ()
+    with_subjects_alone = dataclasses.replace(bank, bare_photos=())
+    assert len(with_subjects_alone.empty.photos) == len(bank.photos)
+
+
 def test_some_that_stand_before_a_scene_in_training_end_in_sight(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(foregrounds, "FOREGROUNDS", {"talk": 0.0, "people": 0.0, "figures": 0.0, "sprites": 1.0})
+    monkeypatch.setattr(
+        foregrounds, "FOREGROUNDS", {name: float(name == "sprites") for name in foregrounds.FOREGROUNDS}
+    )
     monkeypatch.setattr(foregrounds, "COMPANY", 0.0)
     _, stamp = foregrounds.foreground_scenes(bank, 40, F, H, W, seeded(1), True)
     ends_below = stamp[:, :, 3, -1].amax(dim=(1, 2)) > 0.5
@@ -108,7 +138,13 @@ def test_what_is_in_front_lends_no_colour_to_the_blur():
 
 def test_a_bank_without_foregrounds_is_refused(bank: Bank):
     empty = dataclasses.replace(
-        bank, sprites=bank.sprites[:0], sprite_names=(), sprite_categories=(), people=bank.people[:0], talks=()
+        bank,
+        sprites=bank.sprites[:0],
+        sprite_names=(),
+        sprite_categories=(),
+        people=bank.people[:0],
+        talks=(),
+        masked_photos=(),
     )
     with pytest.raises(ValueError, match="expected people or sprites"):
         BACKGROUNDS["background"].render(empty, 2, F, H, W, seeded(0), False)

@@ -106,6 +106,9 @@ def bank() -> Bank:
     known = {
         "photos": pictures(3, 3, 90, 120, g),
         "photo_sizes": torch.tensor([[90, 120]] * 3),
+        "bare_photos": (0, 1, 2),
+        "masked_photos": (),
+        "photo_masks": torch.zeros(0, 1, 90, 120, dtype=torch.uint8),
         "sprites": objects,
         "sprite_names": ("comb", "leaf", "bell"),
         "sprite_colours": ("red", "green", "blue"),
