@@ -40,6 +40,7 @@ class Bank:
     bare_photos: tuple[int, ...]  # numbers of those that are of nobody and of nothing: landscapes, buildings, textures
     masked_photos: tuple[int, ...]  # numbers of those whose subject is known
     photo_masks: Tensor  # uint8 [M, 1, H, W], of those: 255 where the subject is
+    photo_names: tuple[str, ...]  # of those: what the subject is called, "" where that is kept apart
     sprites: Tensor  # uint8 [N, 4, 128, 128], red, green, blue, alpha
     sprite_names: tuple[str, ...]
     sprite_colours: tuple[str, ...]  # main colours, "" where unknown
@@ -130,6 +131,7 @@ def load_bank(
         photo_sizes=sizes,
         bare_photos=tuple(i for i, row in enumerate(chosen["photos"]) if not row.get("subject")),
         masked_photos=tuple(i for i, row in enumerate(chosen["photos"]) if row.get("mask")),
+        photo_names=tuple(row.get("name", "") for row in chosen["photos"] if row.get("mask")),
         photo_masks=_stack([_pad(mask[:1], height, width) for mask in masks], (1, height, width), device),
         sprites=_stack(sprites, (4, SPRITE_SIDE, SPRITE_SIDE), device),
         sprite_names=tuple(row["name"] for row in chosen["sprites"]),

@@ -111,16 +111,20 @@ def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rn
     return Path(size, angle, torch.stack([x.expand(m, frames), y], 1) + sway, torch.zeros(m, 2, frames))
 
 
+def subjects(bank: Bank, chosen: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Masked photos by their numbers (CPU), graded -> [n, 4, h, w] in [0, 1], and their sizes [n, 2]."""
+    index = torch.tensor(bank.masked_photos)[chosen]
+    photos = bank.photos[index.to(bank.device, non_blocking=True)].float().div_(255)
+    masks = bank.photo_masks[chosen.to(bank.device, non_blocking=True)].float().div_(255)
+    grade(photos[:, None], rng)
+    return torch.cat([photos, masks], 1), bank.photo_sizes[index]
+
+
 def _own(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
     """Photographs of somebody or something -> clips [n, F, 3, H, W] and the subject, [n, F, 4, H, W]."""
-    chosen = integers(rng, len(bank.masked_photos), clips)
-    index = torch.tensor(bank.masked_photos)[chosen]
-    photos = bank.photos[index.to(bank.device, non_blocking=True)]
-    photos = torch.cat([photos, bank.photo_masks[chosen.to(bank.device, non_blocking=True)]], 1)
-    still = chance(rng, RESTING, clips)
-    picture, alpha = camera_moves(photos, bank.photo_sizes[index], frames, height, width, still, rng).split([3, 1], 2)
-    picture = picture.contiguous()
-    grade(picture, rng)
+    photos, sizes = subjects(bank, integers(rng, len(bank.masked_photos), clips), rng)
+    moved = camera_moves(photos, sizes, frames, height, width, chance(rng, RESTING, clips), rng)
+    picture, alpha = moved.clamp_(0, 1).split([3, 1], 2)
     return picture, torch.cat([picture * alpha, alpha], 2)
 
 

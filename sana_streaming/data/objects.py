@@ -15,11 +15,12 @@ from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import Colour, luma
+from sana_streaming.data.foregrounds import RESTING, subjects
 from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, points_on, standing, upright, wander
 from sana_streaming.data.motion import chance, integers, uniform
 from sana_streaming.data.pairs import Edit, Pairs
 from sana_streaming.data.phrasings import UNCHANGED, paraphrases
-from sana_streaming.data.scenes import BACKDROPS, backdrops, varied
+from sana_streaming.data.scenes import BACKDROPS, backdrops, camera_moves, varied
 from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
 from sana_streaming.data.vocabulary import article
 
@@ -29,6 +30,7 @@ BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed, or in training recoloured, that is not there
+OWN = 0.15  # how often in training it is the subject of a photograph that is recoloured
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
 
@@ -185,21 +187,30 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
 
 def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
+    own, photos = _named_photos(bank, 0.0 if held_out else OWN, clips, rng)
+    for i, k in zip(own.tolist(), photos.tolist(), strict=True):
+        old[i] = bank.photo_names[k]
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     before = [bank.sprite_colours[i] for i in index.tolist()]
+    for i in own.tolist():
+        before[i] = ""
     after = [_other_colour(colour, rng) for colour in before]
     absent = 0.0 if held_out else ABSENT  # then nothing changes: the colour is never that of the whole picture
-    present = (~chance(rng, absent, clips)).nonzero()[:, 0]
+    pasted = (~chance(rng, absent, clips)).index_fill(0, own, False)
+    present = pasted.nonzero()[:, 0]
     path = _object_paths(len(present), frames, height, width, rng, OBJECT_SIZES if held_out else TRAINED_SIZES)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     old_layers = _drawn(pictures, path, height, width, present)
     colours = [after[i] for i in present.tolist()]
     new_layers = _drawn(recoloured(pictures, colours), path, height, width, present) if colours else []
+    if len(own):
+        colours = [after[i] for i in own.tolist()]
+        new_layers += [_recoloured_photos(bank, base, own, photos, colours, rng)]
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
     phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(said, after, strict=True)]
     reverses = [UNCHANGED] * clips
-    for i in present.tolist():
+    for i in torch.cat([present, own]).tolist():
         asked = f"make the {old[i]} {before[i]} again"
         reverses[i] = asked if before[i] else f"give the {old[i]} its own colour back"
     return _pairs(base, old_layers, new_layers, front, phrases, reverses, after)
@@ -250,6 +261,28 @@ def named_sprites(bank: Bank, count: int, rng: Generator) -> tuple[Tensor, list[
     chosen = [names[i] for i in integers(rng, len(names), count).tolist()]
     styles = [bank.sprites_of[name] for name in chosen]
     return torch.tensor([style[int(integers(rng, len(style)))] for style in styles]), chosen
+
+
+def _named_photos(bank: Bank, share: float, clips: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    """A share of the clips, by their numbers, and a masked photo that has a name for each of them."""
+    named = torch.tensor([k for k, name in enumerate(bank.photo_names) if name], dtype=torch.int64)
+    own = chance(rng, share if len(named) else 0.0, clips).nonzero()[:, 0]
+    return own, named[integers(rng, max(1, len(named)), len(own))]
+
+
+def _recoloured_photos(
+    bank: Bank, base: Tensor, clips: Tensor, photos: Tensor, colours: Sequence[str], rng: Generator
+) -> Layer:
+    """Put photos of something into the clips with these numbers [m], under a moving camera -> it in these colours."""
+    frames, _, height, width = base.shape[1:]
+    pictures, sizes = subjects(bank, photos, rng)
+    both = torch.cat([pictures, recoloured(pictures, colours)[:, :3]], 1)
+    still = chance(rng, RESTING, len(clips))
+    moved = camera_moves(both, sizes, frames, height, width, still, rng)
+    picture, alpha, new = moved.clamp_(0, 1).split([3, 1, 3], 2)
+    where = clips.to(base.device, non_blocking=True)
+    base[where] = picture
+    return Layer(where, torch.cat([new * alpha, alpha], 2), None)
 
 
 def recoloured(pictures: Tensor, colours: Sequence[str]) -> Tensor:

@@ -68,8 +68,9 @@ def pack(
         for row in clips:
             if Path(row["file"]).stem in TALKS:
                 row["mask"] = pack_masks(out / row["file"], out, segment)
-    photos, sprites = pack_photos(assets / "photos", out), pack_sprites(assets / "sprites", out)
+    sprites = pack_sprites(assets / "sprites", out)
     held_out = {row["name"] for row in sprites if row["split"] == "val"}
+    photos = pack_photos(assets / "photos", out, held_out)
     more = pack_icons(icons, out, split_of, held_out)
     if furniture:
         sources = {Path(row["file"]).stem: row["source"] for row in _read_csv(assets / "sprites" / "names.csv")}
@@ -93,8 +94,9 @@ def _named(files: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, 
     return [{"name": name, "file": packed[stem]} for name, stem in files.items() if stem in packed]
 
 
-def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
-    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and masks of their subjects."""
+def pack_photos(folder: Path, out: Path, held_out: set[str]) -> list[dict[str, Any]]:
+    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and masks of their subjects, which go
+    without a name to train on where that is kept apart."""
     import cv2
 
     rows = [row for row in _read_csv(folder / "licences.csv") if row["licence_class"] in LICENCE_CLASSES]
@@ -118,7 +120,8 @@ def pack_photos(folder: Path, out: Path) -> list[dict[str, Any]]:
             "split": TAKEN.get(name) or split_of(name),
             "subject": has_subject(name),
         }
-        if name in subjects()[0]:
+        if called := subjects()[0].get(name):
+            packed["name"] = "" if packed["split"] == "train" and called in held_out else called
             packed["mask"] = f"masks/{name}.webp"
             mask = (cut_out(image) * 255).round().astype(np.uint8)
             cv2.imwrite(str(out / packed["mask"]), mask, [cv2.IMWRITE_WEBP_QUALITY, 80])

@@ -65,14 +65,14 @@ def sprites(bank: Bank, clips: Tensor, frames: int, height: int, width: int, rng
 def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor, rng: Generator) -> Tensor:
     """Camera moves over photos, one for each element of still [n] (true: the camera rests) -> [n, F, 3, H, W]."""
     index = integers(rng, len(bank.photos), len(still))
-    photos = bank.photos[index.to(bank.device, non_blocking=True)]
+    photos = bank.photos[index.to(bank.device, non_blocking=True)].float().div_(255)
     return camera_moves(photos, bank.photo_sizes[index], frames, height, width, still, rng)
 
 
 def camera_moves(
     photos: Tensor, sizes: Tensor, frames: int, height: int, width: int, still: Tensor, rng: Generator
 ) -> Tensor:
-    """Padded pictures uint8 [n, C, h, w] of these sizes [n, 2], height and width -> [n, F, C, H, W] in [0, 1]."""
+    """Padded pictures [n, C, h, w] of these sizes [n, 2], height and width -> [n, F, C, H, W]."""
     n, device = len(still), photos.device
     moving = ~still
     size = sizes.flip(-1).float()  # [n, 2] width and height
@@ -104,7 +104,6 @@ def camera_moves(
         (size - 1)[:, :, None] / 2 + margin[:, :, None] * uniform(rng, -0.6, 0.6, n, 2, 1) + path + shake
     )  # [n, 2, F]
 
-    photos = photos.float().div_(255)
     full = torch.tensor(photos.shape[:-3:-1]).to(device, non_blocking=True)
     shrink = max(
         1.0, float((base * zoom.amax(-1)).max()) / 1.3

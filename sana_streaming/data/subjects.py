@@ -17,11 +17,14 @@ HOLE = 0.02  # holes below this share of a mask are closed
 
 
 @cache
-def subjects() -> tuple[frozenset[str], frozenset[str]]:
-    """-> names of files (without endings) of which `cut_out` finds the subject, and of the others that have one."""
+def subjects() -> tuple[dict[str, str], frozenset[str]]:
+    """-> files (without endings) of which `cut_out` finds the subject, and what that is called; and the others that
+    have one."""
     text = files("sana_streaming.data").joinpath("subjects.txt").read_text()
     found, rest = "\n".join(line for line in text.splitlines() if not line.startswith("#")).split(":")
-    return frozenset(found.split()), frozenset(rest.split())
+    named = (word.partition("=") for word in found.split())
+    called = {file: name or file.partition("_")[2] for file, _, name in named}
+    return {file: name.replace("_", " ") for file, name in called.items()}, frozenset(rest.split())
 
 
 def has_subject(name: str) -> bool:

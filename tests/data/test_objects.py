@@ -55,6 +55,7 @@ def test_phrasings_for_judging_are_others(name: str):
 @pytest.mark.parametrize("name", ["remove", "recolour"])
 def test_an_absent_object_leaves_the_clip_alone(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(objects, "ABSENT", 1.0)
+    monkeypatch.setattr(objects, "OWN", 0.0)
     pairs = render(bank, name)
     assert torch.equal(pairs.source, pairs.target)
     assert pairs.region.max() == 0
@@ -65,6 +66,32 @@ def test_what_is_recoloured_to_judge_is_always_there(bank: Bank, monkeypatch: py
     monkeypatch.setattr(objects, "ABSENT", 1.0)
     pairs = render(bank, "recolour", held_out=True)
     assert (pairs.region > 0).flatten(1).any(1).all()
+
+
+def test_subjects_of_photographs_are_recoloured_to_train_on(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "OWN", 1.0)
+    monkeypatch.setattr(objects, "HEAD_ONLY", 0.0)
+    monkeypatch.setattr(objects, "ANYTHING", 0.0)
+    pairs = render(bank, "recolour")
+    assert all(any(name in phrase for name in ("horse", "panda")) for phrase in pairs.phrases)
+    change = (pairs.target - pairs.source).abs().amax(2, keepdim=True)
+    assert change[pairs.region == 0].max() < 1e-5
+    horses = torch.tensor(
+        ["horse" in phrase and pairs.region[i].mean() > 0.02 for i, phrase in enumerate(pairs.phrases)]
+    )
+    assert horses.any()
+    for i in horses.nonzero()[:, 0].tolist():
+        inside = pairs.target[i].mean(1)[pairs.region[i, :, 0] > 0.99]
+        assert inside.mean() == pytest.approx(sum(COLOURS[pairs.subjects[i]]) / 3, abs=0.2)
+    held_out = render(bank, "recolour", held_out=True)
+    assert not any(name in phrase for phrase in held_out.phrases for name in ("horse", "panda"))
+
+
+def test_a_name_that_is_kept_apart_is_not_said_of_a_photograph(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "OWN", 1.0)
+    nameless = dataclasses.replace(bank, photo_names=("",) * len(bank.photo_names))
+    pairs = render(nameless, "recolour")
+    assert not any("horse" in phrase for phrase in pairs.phrases)
 
 
 def test_no_other_object_has_the_name_of_the_old_one(bank: Bank, monkeypatch: pytest.MonkeyPatch):
