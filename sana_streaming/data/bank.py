@@ -40,6 +40,8 @@ class Bank:
     bare_photos: tuple[int, ...]  # numbers of those that are of nobody and of nothing: landscapes, buildings, textures
     masked_photos: tuple[int, ...]  # numbers of those whose subject is known
     photo_masks: Tensor  # uint8 [M, 1, H, W], of those: 255 where the subject is
+    plated_photos: tuple[int, ...]  # numbers of the masks of those that are also known without their subject
+    photo_plates: Tensor  # uint8 [P, 3, H, W], those photos without it
     photo_names: tuple[str, ...]  # of those: what the subject is called, "" where that is kept apart
     sprites: Tensor  # uint8 [N, 4, 128, 128], red, green, blue, alpha
     sprite_names: tuple[str, ...]
@@ -117,7 +119,9 @@ def load_bank(
         film_parts = [pool.submit(part) for part in _film_parts(pack, index["film"], split, film_frames)]
         clip_parts = [pool.submit(_decode, pack / row["file"]) for row in chosen["clips"]]
         photos, sprites, people = read(chosen["photos"]), read(chosen["sprites"], True), read(chosen["people"], True)
-        masks = read([{"file": row["mask"]} for row in chosen["photos"] if row.get("mask")])
+        with_mask = [row for row in chosen["photos"] if row.get("mask")]
+        masks = read([{"file": row["mask"]} for row in with_mask])
+        plates = read([{"file": row["plate"]} for row in with_mask if row.get("plate")])
         object_pictures, place_photos = read(objects, alpha=True), read(places)
         clips, film = [part.result() for part in clip_parts], [part.result() for part in film_parts]
         film_shots = list(pool.map(shot_bounds, film))
@@ -131,7 +135,9 @@ def load_bank(
         photo_sizes=sizes,
         bare_photos=tuple(i for i, row in enumerate(chosen["photos"]) if not row.get("subject")),
         masked_photos=tuple(i for i, row in enumerate(chosen["photos"]) if row.get("mask")),
-        photo_names=tuple(row.get("name", "") for row in chosen["photos"] if row.get("mask")),
+        plated_photos=tuple(k for k, row in enumerate(with_mask) if row.get("plate")),
+        photo_plates=_stack([_pad(plate, height, width) for plate in plates], (3, height, width), device),
+        photo_names=tuple(row.get("name", "") for row in with_mask),
         photo_masks=_stack([_pad(mask[:1], height, width) for mask in masks], (1, height, width), device),
         sprites=_stack(sprites, (4, SPRITE_SIDE, SPRITE_SIDE), device),
         sprite_names=tuple(row["name"] for row in chosen["sprites"]),

@@ -111,20 +111,27 @@ def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rn
     return Path(size, angle, torch.stack([x.expand(m, frames), y], 1) + sway, torch.zeros(m, 2, frames))
 
 
-def subjects(bank: Bank, chosen: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Masked photos by their numbers (CPU), graded -> [n, 4, h, w] in [0, 1], and their sizes [n, 2]."""
+def subjects(bank: Bank, chosen: Tensor, rng: Generator, plates: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Masked photos by their numbers (CPU), graded -> [n, 1, 3, h, w], or with their plates [n, 2, 3, h, w], in [0, 1];
+    their masks [n, 1, h, w]; and their sizes [n, 2], on the CPU."""
     index = torch.tensor(bank.masked_photos)[chosen]
-    photos = bank.photos[index.to(bank.device, non_blocking=True)].float().div_(255)
+    pictures = bank.photos[index.to(bank.device, non_blocking=True)][:, None]
+    if plates:
+        number = torch.tensor([bank.plated_photos.index(k) for k in chosen.tolist()], dtype=torch.int64)
+        beside = bank.photo_plates[number.to(bank.device, non_blocking=True)]
+        pictures = torch.cat([pictures, beside[:, None]], 1)
+    pictures = pictures.float().div_(255)
+    grade(pictures, rng)
     masks = bank.photo_masks[chosen.to(bank.device, non_blocking=True)].float().div_(255)
-    grade(photos[:, None], rng)
-    return torch.cat([photos, masks], 1), bank.photo_sizes[index]
+    return pictures, masks, bank.photo_sizes[index]
 
 
 def _own(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
     """Photographs of somebody or something -> clips [n, F, 3, H, W] and the subject, [n, F, 4, H, W]."""
-    photos, sizes = subjects(bank, integers(rng, len(bank.masked_photos), clips), rng)
-    moved = camera_moves(photos, sizes, frames, height, width, chance(rng, RESTING, clips), rng)
-    picture, alpha = moved.clamp_(0, 1).split([3, 1], 2)
+    pictures, masks, sizes = subjects(bank, integers(rng, len(bank.masked_photos), clips), rng)
+    both, still = torch.cat([pictures[:, 0], masks], 1), chance(rng, RESTING, clips)
+    moved = camera_moves(both, sizes, frames, height, width, still, rng).clamp_(0, 1)
+    picture, alpha = moved.split([3, 1], 2)
     return picture, torch.cat([picture * alpha, alpha], 2)
 
 

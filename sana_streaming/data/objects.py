@@ -30,7 +30,7 @@ BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed, or in training recoloured, that is not there
-OWN = 0.15  # how often in training it is the subject of a photograph that is recoloured
+OWN = 0.15  # how often in training it is the subject of a photograph that is removed or recoloured
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
 
@@ -173,23 +173,25 @@ ADD_HELD_OUT = (
 
 def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
+    own, photos = _named_photos(bank, bank.plated_photos, 0.0 if held_out else OWN, old, rng)
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
-    present = (~chance(rng, ABSENT, clips)).nonzero()[:, 0]
+    present = (~chance(rng, ABSENT, clips)).index_fill(0, own, False).nonzero()[:, 0]
     path = _object_paths(len(present), frames, height, width, rng, OBJECT_SIZES if held_out else TRAINED_SIZES)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     layers = _drawn(pictures, path, height, width, present)
+    if len(own):
+        with_it, masks, sizes = subjects(bank, photos, rng, plates=True)
+        layers += [_photographed(base, own, with_it[:, 1], with_it[:, 0], masks, sizes, rng)]
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
-    shown = set(present.tolist())
+    shown = {*present.tolist(), *own.tolist()}
     reverses = [f"add {article(name)}" if i in shown else UNCHANGED for i, name in enumerate(old)]
     return _pairs(base, layers, [], front, phrases, reverses, [""] * clips)
 
 
 def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    own, photos = _named_photos(bank, 0.0 if held_out else OWN, clips, rng)
-    for i, k in zip(own.tolist(), photos.tolist(), strict=True):
-        old[i] = bank.photo_names[k]
+    own, photos = _named_photos(bank, range(len(bank.photo_names)), 0.0 if held_out else OWN, old, rng)
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     before = [bank.sprite_colours[i] for i in index.tolist()]
@@ -197,16 +199,17 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
         before[i] = ""
     after = [_other_colour(colour, rng) for colour in before]
     absent = 0.0 if held_out else ABSENT  # then nothing changes: the colour is never that of the whole picture
-    pasted = (~chance(rng, absent, clips)).index_fill(0, own, False)
-    present = pasted.nonzero()[:, 0]
+    present = (~chance(rng, absent, clips)).index_fill(0, own, False).nonzero()[:, 0]
     path = _object_paths(len(present), frames, height, width, rng, OBJECT_SIZES if held_out else TRAINED_SIZES)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     old_layers = _drawn(pictures, path, height, width, present)
     colours = [after[i] for i in present.tolist()]
     new_layers = _drawn(recoloured(pictures, colours), path, height, width, present) if colours else []
     if len(own):
-        colours = [after[i] for i in own.tolist()]
-        new_layers += [_recoloured_photos(bank, base, own, photos, colours, rng)]
+        pictures, masks, sizes = subjects(bank, photos, rng)
+        before_it = torch.cat([pictures[:, 0], masks], 1)
+        after_it = recoloured(before_it, [after[i] for i in own.tolist()])[:, :3]
+        new_layers += [_photographed(base, own, pictures[:, 0], after_it, masks, sizes, rng)]
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
     phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(said, after, strict=True)]
     reverses = [UNCHANGED] * clips
@@ -263,26 +266,33 @@ def named_sprites(bank: Bank, count: int, rng: Generator) -> tuple[Tensor, list[
     return torch.tensor([style[int(integers(rng, len(style)))] for style in styles]), chosen
 
 
-def _named_photos(bank: Bank, share: float, clips: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """A share of the clips, by their numbers, and a masked photo that has a name for each of them."""
-    named = torch.tensor([k for k, name in enumerate(bank.photo_names) if name], dtype=torch.int64)
-    own = chance(rng, share if len(named) else 0.0, clips).nonzero()[:, 0]
-    return own, named[integers(rng, max(1, len(named)), len(own))]
+def _named_photos(
+    bank: Bank, among: Sequence[int], share: float, old: list[str], rng: Generator
+) -> tuple[Tensor, Tensor]:
+    """A share of the clips, by their numbers, and a masked photo `among` those with these numbers for each of them;
+    what is on it takes the place of the clip's `old` name."""
+    named = torch.tensor([k for k in among if bank.photo_names[k]], dtype=torch.int64)
+    if not share or not len(named):
+        return named[:0], named[:0]
+    own = chance(rng, share, len(old)).nonzero()[:, 0]
+    photos = named[integers(rng, len(named), len(own))]
+    for i, k in zip(own.tolist(), photos.tolist(), strict=True):
+        old[i] = bank.photo_names[k]
+    return own, photos
 
 
-def _recoloured_photos(
-    bank: Bank, base: Tensor, clips: Tensor, photos: Tensor, colours: Sequence[str], rng: Generator
+def _photographed(
+    base: Tensor, clips: Tensor, behind: Tensor, front: Tensor, masks: Tensor, sizes: Tensor, rng: Generator
 ) -> Layer:
-    """Put photos of something into the clips with these numbers [m], under a moving camera -> it in these colours."""
+    """Put pictures [m, 3, h, w] into the clips with these numbers [m], under a moving camera -> what is in front of
+    them, where masks [m, 1, h, w] say so."""
     frames, _, height, width = base.shape[1:]
-    pictures, sizes = subjects(bank, photos, rng)
-    both = torch.cat([pictures, recoloured(pictures, colours)[:, :3]], 1)
-    still = chance(rng, RESTING, len(clips))
-    moved = camera_moves(both, sizes, frames, height, width, still, rng)
-    picture, alpha, new = moved.clamp_(0, 1).split([3, 1, 3], 2)
+    together, still = torch.cat([behind, front, masks], 1), chance(rng, RESTING, len(clips))
+    moved = camera_moves(together, sizes, frames, height, width, still, rng).clamp_(0, 1)
+    behind, front, alpha = moved.split([3, 3, 1], 2)
     where = clips.to(base.device, non_blocking=True)
-    base[where] = picture
-    return Layer(where, torch.cat([new * alpha, alpha], 2), None)
+    base[where] = behind
+    return Layer(where, torch.cat([front * alpha, alpha], 2), None)
 
 
 def recoloured(pictures: Tensor, colours: Sequence[str]) -> Tensor:

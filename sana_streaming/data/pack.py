@@ -3,11 +3,11 @@
     python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite] [--icons FOLDER ...]
         [--furniture FOLDER]
 
-OUT holds photos/ and sprites/ (WebP), masks/ (of the subjects of some photos: see `data.subjects`), videos/ (encoded
-again where PyAV is installed, copied where it is not), people/ (cut out of photos, and masks of clips, where there is a
-segmenter: see `data.people`), and index.json, which says what each file is and whether it is for training or held out
-for validation. More sprites, for training alone, can come from
-icon sets and from 3-D models: see `data.icons` and `data.views`.
+OUT holds photos/ and sprites/ (WebP), masks/ and plates/ (the subjects of some photos, and those photos without them:
+see `data.subjects`), videos/ (encoded again where PyAV is installed, copied where it is not), people/ (cut out of
+photos, and masks of clips, where there is a segmenter: see `data.people`), and index.json, which says what each file is
+and whether it is for training or held out for validation. More sprites, for training alone, can come from icon sets and
+from 3-D models: see `data.icons` and `data.views`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sana_streaming.data.cutouts import write_cutout
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
-from sana_streaming.data.subjects import cut_out, has_subject, subjects
+from sana_streaming.data.subjects import cut_out, drawn_over, has_subject, subjects
 from sana_streaming.data.views import pack_views
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
@@ -100,7 +100,7 @@ def pack_photos(folder: Path, out: Path, held_out: set[str]) -> list[dict[str, A
     import cv2
 
     rows = [row for row in _read_csv(folder / "licences.csv") if row["licence_class"] in LICENCE_CLASSES]
-    for name in ("photos", "masks"):
+    for name in ("photos", "masks", "plates"):
         (out / name).mkdir(exist_ok=True)
 
     def convert(row: dict[str, str]) -> dict[str, Any]:
@@ -120,11 +120,14 @@ def pack_photos(folder: Path, out: Path, held_out: set[str]) -> list[dict[str, A
             "split": TAKEN.get(name) or split_of(name),
             "subject": has_subject(name),
         }
-        if called := subjects()[0].get(name):
-            packed["name"] = "" if packed["split"] == "train" and called in held_out else called
+        if subject := subjects()[0].get(name):
+            packed["name"] = "" if packed["split"] == "train" and subject.name in held_out else subject.name
+            mask, quality = cut_out(image), [cv2.IMWRITE_WEBP_QUALITY, 80]
             packed["mask"] = f"masks/{name}.webp"
-            mask = (cut_out(image) * 255).round().astype(np.uint8)
-            cv2.imwrite(str(out / packed["mask"]), mask, [cv2.IMWRITE_WEBP_QUALITY, 80])
+            cv2.imwrite(str(out / packed["mask"]), (mask * 255).round().astype(np.uint8), quality)
+            if subject.plate:
+                packed["plate"] = f"plates/{name}.webp"
+                cv2.imwrite(str(out / packed["plate"]), drawn_over(image, mask), quality)
         return packed
 
     return _in_threads(convert, rows, "photos")

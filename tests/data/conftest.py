@@ -15,7 +15,7 @@ from sana_streaming.data.pack import pack  # noqa: E402
 
 PHOTOS = 24
 NAMED_PHOTOS = ("274_sunset", "045_panda")  # a place and an animal to cut out
-HORSE = "017_horse"  # a photo whose subject grabCut finds: here a red disc
+HERON = "016_heron"  # a photo whose subject grabCut finds, and that can be drawn over: here a red disc
 VOCABULARY = {"render3d_cat": "cat", "render3d_dog": "dog", "fluent3d_banana": "banana"}
 COLOURS = {"red": (40, 40, 230), "green": (40, 200, 40), "blue": (230, 40, 40)}  # blue, green, red
 
@@ -71,10 +71,10 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMED_PHOTOS:
         cv2.imwrite(str(root / "photos" / f"{name}.jpg"), smooth_picture(rng, 100, 150))
         photos.append({"file": f"{name}.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"})
-    horse = smooth_picture(rng, 100, 150) // 4 + 60
-    cv2.circle(horse, (70, 55), 28, (20, 20, 240), -1)
-    cv2.imwrite(str(root / "photos" / f"{HORSE}.jpg"), horse)
-    photos.append({"file": f"{HORSE}.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"})
+    heron = smooth_picture(rng, 100, 150) // 4 + 60
+    cv2.circle(heron, (70, 55), 28, (20, 20, 240), -1)
+    cv2.imwrite(str(root / "photos" / f"{HERON}.jpg"), heron)
+    photos.append({"file": f"{HERON}.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"})
     write_csv(root / "photos" / "licences.csv", photos)
     sprites = []
     names = {f"disc_{i}": f"disc{i // 2}" for i in range(30)} | VOCABULARY

@@ -78,11 +78,11 @@ def test_every_kind_of_cut_out_rises_from_the_lower_edge(bank: Bank, kind: str, 
 
 
 def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    """It is a red disc in the photograph of the horse: all that is red is in front, and nothing else."""
+    """It is a red disc in the photograph of the heron: all that is red is in front, and nothing else."""
     middles = [bank.photos[i, :, 50, 70].int() for i in bank.masked_photos]
-    horse = max(range(len(middles)), key=lambda k: int(middles[k][0] - middles[k][1]))
+    heron = max(range(len(middles)), key=lambda k: int(middles[k][0] - middles[k][1]))
     bank = dataclasses.replace(
-        bank, masked_photos=bank.masked_photos[horse : horse + 1], photo_masks=bank.photo_masks[horse : horse + 1]
+        bank, masked_photos=bank.masked_photos[heron : heron + 1], photo_masks=bank.photo_masks[heron : heron + 1]
     )
     monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == "own") for name in foregrounds.FOREGROUNDS})
     monkeypatch.setattr(foregrounds, "grade", lambda clips, rng: None)
@@ -97,7 +97,7 @@ def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkey
 
 def test_nobody_is_behind(bank: Bank):
     """What a background is made of is no subject of a photograph, no talk and no film."""
-    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # without the panda and the horse
+    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # without the panda and the heron
     assert not set(bank.bare_photos) & set(bank.masked_photos)
     assert len(bank.empty.clips) == len(bank.clips) - 1
     assert bank.empty.film == ()

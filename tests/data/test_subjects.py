@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sana_streaming.data.people import PHOTOS
-from sana_streaming.data.subjects import cut_out, has_subject, subjects
+from sana_streaming.data.subjects import cut_out, drawn_over, has_subject, subjects
 
 cv2 = pytest.importorskip("cv2")
 
@@ -32,3 +32,16 @@ def test_the_subject_is_what_differs_from_the_edges(size: tuple[int, int]):
     assert ((mask > 0.5) == (truth > 0)).mean() > 0.97
     assert mask[height // 2, width // 2 + 20] > 0.5
     np.testing.assert_array_equal(mask, cut_out(picture))
+
+
+def test_what_is_drawn_over_is_like_what_is_around():
+    picture = np.broadcast_to(np.linspace(40, 200, 160, dtype=np.float32)[:, None], (120, 160, 3)).astype(np.uint8)
+    mask = np.zeros((120, 160), np.float32)
+    cv2.circle(mask, (80, 60), 30, 1.0, -1)
+    spoilt = np.where(mask[..., None] > 0, np.array([0, 0, 255], np.uint8), picture)
+    plate = drawn_over(spoilt, mask)
+    far = cv2.dilate(mask, np.ones((15, 15))) == 0
+    np.testing.assert_array_equal(plate[far], picture[far])
+    assert np.abs(plate.astype(int) - picture).max() < 40
+    assert np.abs(plate.astype(int) - picture)[mask > 0].mean() < 15
+    assert drawn_over(picture, np.ones_like(mask)).shape == picture.shape  # nothing is known

@@ -108,6 +108,8 @@ def bank() -> Bank:
         "photo_sizes": torch.tensor([[90, 120]] * 3),
         "bare_photos": (0, 1, 2),
         "masked_photos": (),
+        "plated_photos": (),
+        "photo_plates": torch.zeros(0, 3, 90, 120, dtype=torch.uint8),
         "photo_names": (),
         "photo_masks": torch.zeros(0, 1, 90, 120, dtype=torch.uint8),
         "sprites": objects,
