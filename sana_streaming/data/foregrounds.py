@@ -16,7 +16,7 @@ from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
 from sana_streaming.data.scenes import backdrops, camera_moves, grade, to_and_fro, varied
 
-FOREGROUNDS = {"talk": 0.3, "own": 0.25, "people": 0.15, "figures": 0.15, "sprites": 0.25}
+FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25}
 BEHIND = {"photo": 0.72, "still": 0.16, "video": 0.12}
 LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which only its size makes the foreground
 STANDING, LIFT = 0.3, (0.1, 0.35)  # how often in training it ends in sight, and how much higher then, of the height
