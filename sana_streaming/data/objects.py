@@ -30,7 +30,7 @@ BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed, or in training recoloured, that is not there
-OWN = 0.15  # how often in training it is the subject of a photograph that is removed or recoloured
+OWN = 0.15  # how often in training it is the subject of a photograph that is changed
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
 
@@ -181,8 +181,7 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     layers = _drawn(pictures, path, height, width, present)
     if len(own):
-        with_it, masks, sizes = subjects(bank, photos, rng, plates=True)
-        layers += [_photographed(base, own, with_it[:, 1], with_it[:, 0], masks, sizes, rng)]
+        layers += [_before_plates(bank, base, own, photos, rng)]
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
     shown = {*present.tolist(), *own.tolist()}
     reverses = [f"add {article(name)}" if i in shown else UNCHANGED for i, name in enumerate(old)]
@@ -221,14 +220,20 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
 
 def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
+    own, photos = _named_photos(bank, bank.plated_photos, 0.0 if held_out else OWN, old, rng)
     chosen, new = _new_objects(bank, old, rng)
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, new, strict=True)), frames, height, width, rng, not held_out)
     everywhere = torch.arange(clips)
-    path = _object_paths(clips, frames, height, width, rng, OBJECT_SIZES)
-    pictures, old_middles = _sprites(bank, index, rng, not held_out)
-    old_layers = _drawn(pictures, path, height, width, everywhere)
-    new_path = upright(_new_sizes(clips, height, width), points_on(path, old_middles))
+    pasted = torch.ones(clips, dtype=torch.bool).index_fill(0, own, False).nonzero()[:, 0]
+    path = _object_paths(len(pasted), frames, height, width, rng, OBJECT_SIZES)
+    pictures, old_middles = _sprites(bank, index[pasted], rng, not held_out)
+    old_layers = _drawn(pictures, path, height, width, pasted)
+    middles = torch.empty(clips, 2, frames).index_copy_(0, pasted, points_on(path, old_middles))
+    if len(own):
+        old_layers += [_before_plates(bank, base, own, photos, rng)]
+        middles[own] = seen_middles(old_layers[-1].stamp[:, :, 3])
+    new_path = upright(_new_sizes(clips, height, width), middles)
     new_pictures = _objects(bank, chosen)
     new_layers = _drawn(new_pictures, new_path, height, width, everywhere)
     templates = REPLACE_HELD_OUT if held_out else REPLACE
@@ -279,6 +284,23 @@ def _named_photos(
     for i, k in zip(own.tolist(), photos.tolist(), strict=True):
         old[i] = bank.photo_names[k]
     return own, photos
+
+
+def _before_plates(bank: Bank, base: Tensor, clips: Tensor, photos: Tensor, rng: Generator) -> Layer:
+    """Put photos without their subjects into the clips with these numbers -> the subjects."""
+    pictures, masks, sizes = subjects(bank, photos, rng, plates=True)
+    return _photographed(base, clips, pictures[:, 1], pictures[:, 0], masks, sizes, rng)
+
+
+def seen_middles(alpha: Tensor) -> Tensor:
+    """The mean place of what alpha [m, F, H, W] covers, in pixels -> [m, 2, F] on the CPU; the middle of the picture
+    where it covers nothing."""
+    height, width = alpha.shape[-2:]
+    x, y = (torch.arange(side, device=alpha.device, dtype=alpha.dtype) for side in (width, height))
+    whole = alpha.sum((2, 3))
+    found = torch.stack([alpha.sum(2) @ x, alpha.sum(3) @ y], 1) / whole.clamp_min(1)[:, None]
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])[:, None]
+    return torch.where(whole[:, None].cpu() > 1, found.cpu(), centre)
 
 
 def _photographed(

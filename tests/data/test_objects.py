@@ -104,6 +104,24 @@ def test_subjects_of_photographs_are_removed_to_train_on(bank: Bank, monkeypatch
     assert change[pairs.region == 0].max() < 1e-5
 
 
+def test_subjects_of_photographs_are_replaced_to_train_on(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "OWN", 1.0)
+    for name in ("HEAD_ONLY", "ANYTHING", "BEHIND", "IN_FRONT"):
+        monkeypatch.setattr(objects, name, 0.0)
+    pairs = render(bank, "replace")
+    assert all("heron" in phrase for phrase in pairs.phrases)
+    change = (pairs.target - pairs.source).abs().amax(2, keepdim=True)
+    assert change[pairs.region == 0].max() < 1e-5
+    assert pairs.moved is not None
+    torch.testing.assert_close(pairs.moved(0.0, 0.0), pairs.target)
+
+
+def test_the_middle_is_that_of_what_is_seen():
+    alpha = torch.zeros(1, 2, 20, 30)
+    alpha[0, 0, 4:7, 10:13] = 1
+    assert objects.seen_middles(alpha)[0].T.tolist() == [[11.0, 5.0], [14.5, 9.5]]
+
+
 def test_a_name_that_is_kept_apart_is_not_said_of_a_photograph(bank: Bank, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(objects, "OWN", 1.0)
     nameless = dataclasses.replace(bank, photo_names=("",) * len(bank.photo_names))
@@ -135,6 +153,7 @@ def test_a_new_object_is_where_the_words_say(bank: Bank):
 
 
 def test_what_replaces_an_object_has_one_size_and_goes_where_that_one_goes(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "OWN", 0.0)
     monkeypatch.setattr(objects, "BEHIND", 0.0)
     monkeypatch.setattr(objects, "IN_FRONT", 0.0)
     drawn, draw = [], objects.draw
