@@ -41,8 +41,8 @@ class Bank:
     masked_photos: tuple[int, ...]  # numbers of those whose subject is known
     photo_masks: Tensor  # uint8 [M, 1, H, W], of those: 255 where the subject is
     plated_photos: tuple[int, ...]  # numbers of the masks of those that are also known without their subject
-    photo_plates: Tensor  # uint8 [P, 3, H, W], those photos without it
-    photo_names: tuple[str, ...]  # of those: what the subject is called, "" where that is kept apart
+    photo_plates: Tensor  # uint8 [P, 3, H, W], those photos without their subject
+    photo_names: tuple[str, ...]  # of the masked ones: what the subject is called, "" where that is kept apart
     sprites: Tensor  # uint8 [N, 4, 128, 128], red, green, blue, alpha
     sprite_names: tuple[str, ...]
     sprite_colours: tuple[str, ...]  # main colours, "" where unknown
