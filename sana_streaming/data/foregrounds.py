@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
-from sana_streaming.data.scenes import backdrops, camera_moves, grade, to_and_fro, varied
+from sana_streaming.data.photographed import graded, photographed
+from sana_streaming.data.scenes import backdrops, grade, to_and_fro, varied
 
 FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25}
 BEHIND = {"photo": 0.72, "still": 0.16, "video": 0.12}
@@ -22,7 +23,6 @@ LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which
 STANDING, LIFT = 0.3, (0.1, 0.35)  # how often in training it ends in sight, and how much higher then, of the height
 COMPANY = 0.15  # how often in training there is another one
 FIGURES = frozenset({"people-body", "people"})  # categories of sprites
-RESTING = 0.4  # how often the camera rests before the subject of a photograph
 OWN_ROOM = 0.5  # how often a talking person stays in the room that the clip was taken in
 
 
@@ -57,8 +57,9 @@ def foreground_scenes(
             behind[i] = picture
     members = (kind == 1).nonzero()[:, 0]
     if len(members):
-        where = members.to(bank.device)
-        behind[where], stamp[where] = _own(bank, len(members), frames, height, width, rng)
+        pictures, masks, sizes = graded(bank, integers(rng, len(bank.masked_photos), len(members)), rng)
+        layer = photographed(behind, members, pictures[:, 0], pictures[:, 0], masks, sizes, rng)
+        stamp[layer.clips] = layer.stamp
     for number, (pictures, chosen) in enumerate(stills.values(), 2):
         members = (kind == number).nonzero()[:, 0]
         if len(members):
@@ -109,30 +110,6 @@ def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rn
     sunk = (0.06 + uniform(rng, 0, 0.06, m, 1)) * height
     y = (1 - lift[:, None]) * height + sunk - (bottom[:, None] - 0.5) * size
     return Path(size, angle, torch.stack([x.expand(m, frames), y], 1) + sway, torch.zeros(m, 2, frames))
-
-
-def subjects(bank: Bank, chosen: Tensor, rng: Generator, plates: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Masked photos by their numbers (CPU), graded -> [n, 1, 3, h, w], or with their plates [n, 2, 3, h, w], in [0, 1];
-    their masks [n, 1, h, w]; and their sizes [n, 2], on the CPU."""
-    index = torch.tensor(bank.masked_photos)[chosen]
-    pictures = bank.photos[index.to(bank.device, non_blocking=True)][:, None]
-    if plates:
-        number = torch.tensor([bank.plated_photos.index(k) for k in chosen.tolist()], dtype=torch.int64)
-        beside = bank.photo_plates[number.to(bank.device, non_blocking=True)]
-        pictures = torch.cat([pictures, beside[:, None]], 1)
-    pictures = pictures.float().div_(255)
-    grade(pictures, rng)
-    masks = bank.photo_masks[chosen.to(bank.device, non_blocking=True)].float().div_(255)
-    return pictures, masks, bank.photo_sizes[index]
-
-
-def _own(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Photographs of somebody or something -> clips [n, F, 3, H, W] and the subject, [n, F, 4, H, W]."""
-    pictures, masks, sizes = subjects(bank, integers(rng, len(bank.masked_photos), clips), rng)
-    both, still = torch.cat([pictures[:, 0], masks], 1), chance(rng, RESTING, clips)
-    moved = camera_moves(both, sizes, frames, height, width, still, rng).clamp_(0, 1)
-    picture, alpha = moved.split([3, 1], 2)
-    return picture, torch.cat([picture * alpha, alpha], 2)
 
 
 def _talk(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:

@@ -15,12 +15,12 @@ from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.filters import Colour, luma
-from sana_streaming.data.foregrounds import RESTING, subjects
 from sana_streaming.data.layers import Layer, Path, cover, draw, in_sight, paint, points_on, standing, upright, wander
 from sana_streaming.data.motion import chance, integers, uniform
 from sana_streaming.data.pairs import Edit, Pairs
+from sana_streaming.data.photographed import before_plates, graded, named_photos, photographed, seen_middles
 from sana_streaming.data.phrasings import UNCHANGED, paraphrases
-from sana_streaming.data.scenes import BACKDROPS, backdrops, camera_moves, varied
+from sana_streaming.data.scenes import BACKDROPS, backdrops, varied
 from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
 from sana_streaming.data.vocabulary import article
 
@@ -173,7 +173,7 @@ ADD_HELD_OUT = (
 
 def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    own, photos = _named_photos(bank, bank.plated_photos, 0.0 if held_out else OWN, old, rng)
+    own, photos = named_photos(bank, bank.plated_photos, 0.0 if held_out else OWN, old, rng)
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     present = (~chance(rng, ABSENT, clips)).index_fill(0, own, False).nonzero()[:, 0]
@@ -181,7 +181,7 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
     pictures, _ = _sprites(bank, index[present], rng, not held_out)
     layers = _drawn(pictures, path, height, width, present)
     if len(own):
-        layers += [_before_plates(bank, base, own, photos, rng)]
+        layers += [before_plates(bank, base, own, photos, rng)]
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
     shown = {*present.tolist(), *own.tolist()}
     reverses = [f"add {article(name)}" if i in shown else UNCHANGED for i, name in enumerate(old)]
@@ -190,7 +190,7 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
 
 def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    own, photos = _named_photos(bank, range(len(bank.photo_names)), 0.0 if held_out else OWN, old, rng)
+    own, photos = named_photos(bank, range(len(bank.photo_names)), 0.0 if held_out else OWN, old, rng)
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, strict=True)), frames, height, width, rng, not held_out)
     before = [bank.sprite_colours[i] for i in index.tolist()]
@@ -205,10 +205,10 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
     colours = [after[i] for i in present.tolist()]
     new_layers = _drawn(recoloured(pictures, colours), path, height, width, present) if colours else []
     if len(own):
-        pictures, masks, sizes = subjects(bank, photos, rng)
+        pictures, masks, sizes = graded(bank, photos, rng)
         before_it = torch.cat([pictures[:, 0], masks], 1)
         after_it = recoloured(before_it, [after[i] for i in own.tolist()])[:, :3]
-        new_layers += [_photographed(base, own, pictures[:, 0], after_it, masks, sizes, rng)]
+        new_layers += [photographed(base, own, pictures[:, 0], after_it, masks, sizes, rng)]
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
     phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(said, after, strict=True)]
     reverses = [UNCHANGED] * clips
@@ -220,7 +220,7 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
 
 def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Generator, held_out: bool) -> Pairs:
     index, old = named_sprites(bank, clips, rng)
-    own, photos = _named_photos(bank, bank.plated_photos, 0.0 if held_out else OWN, old, rng)
+    own, photos = named_photos(bank, bank.plated_photos, 0.0 if held_out else OWN, old, rng)
     chosen, new = _new_objects(bank, old, rng)
     said = old if held_out else spoken(old, rng)
     base, front = _scene(bank, list(zip(old, said, new, strict=True)), frames, height, width, rng, not held_out)
@@ -231,7 +231,7 @@ def replace(bank: Bank, clips: int, frames: int, height: int, width: int, rng: G
     old_layers = _drawn(pictures, path, height, width, pasted)
     middles = torch.empty(clips, 2, frames).index_copy_(0, pasted, points_on(path, old_middles))
     if len(own):
-        old_layers += [_before_plates(bank, base, own, photos, rng)]
+        old_layers += [before_plates(bank, base, own, photos, rng)]
         middles[own] = seen_middles(old_layers[-1].stamp[:, :, 3])
     new_path = upright(_new_sizes(clips, height, width), middles)
     new_pictures = _objects(bank, chosen)
@@ -269,52 +269,6 @@ def named_sprites(bank: Bank, count: int, rng: Generator) -> tuple[Tensor, list[
     chosen = [names[i] for i in integers(rng, len(names), count).tolist()]
     styles = [bank.sprites_of[name] for name in chosen]
     return torch.tensor([style[int(integers(rng, len(style)))] for style in styles]), chosen
-
-
-def _named_photos(
-    bank: Bank, among: Sequence[int], share: float, old: list[str], rng: Generator
-) -> tuple[Tensor, Tensor]:
-    """A share of the clips, by their numbers, and a masked photo `among` those with these numbers for each of them;
-    what is on it takes the place of the clip's `old` name."""
-    named = torch.tensor([k for k in among if bank.photo_names[k]], dtype=torch.int64)
-    if not share or not len(named):
-        return named[:0], named[:0]
-    own = chance(rng, share, len(old)).nonzero()[:, 0]
-    photos = named[integers(rng, len(named), len(own))]
-    for i, k in zip(own.tolist(), photos.tolist(), strict=True):
-        old[i] = bank.photo_names[k]
-    return own, photos
-
-
-def _before_plates(bank: Bank, base: Tensor, clips: Tensor, photos: Tensor, rng: Generator) -> Layer:
-    """Put photos without their subjects into the clips with these numbers -> the subjects."""
-    pictures, masks, sizes = subjects(bank, photos, rng, plates=True)
-    return _photographed(base, clips, pictures[:, 1], pictures[:, 0], masks, sizes, rng)
-
-
-def seen_middles(alpha: Tensor) -> Tensor:
-    """The mean place of what alpha [m, F, H, W] covers, in pixels -> [m, 2, F] on the CPU; the middle of the picture
-    where it covers nothing."""
-    height, width = alpha.shape[-2:]
-    x, y = (torch.arange(side, device=alpha.device, dtype=alpha.dtype) for side in (width, height))
-    whole = alpha.sum((2, 3))
-    found = torch.stack([alpha.sum(2) @ x, alpha.sum(3) @ y], 1) / whole.clamp_min(1)[:, None]
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])[:, None]
-    return torch.where(whole[:, None].cpu() > 1, found.cpu(), centre)
-
-
-def _photographed(
-    base: Tensor, clips: Tensor, behind: Tensor, front: Tensor, masks: Tensor, sizes: Tensor, rng: Generator
-) -> Layer:
-    """Put pictures [m, 3, h, w] into the clips with these numbers [m], under a moving camera -> what is in front of
-    them, where masks [m, 1, h, w] say so."""
-    frames, _, height, width = base.shape[1:]
-    together, still = torch.cat([behind, front, masks], 1), chance(rng, RESTING, len(clips))
-    moved = camera_moves(together, sizes, frames, height, width, still, rng).clamp_(0, 1)
-    behind, front, alpha = moved.split([3, 3, 1], 2)
-    where = clips.to(base.device, non_blocking=True)
-    base[where] = behind
-    return Layer(where, torch.cat([front * alpha, alpha], 2), None)
 
 
 def recoloured(pictures: Tensor, colours: Sequence[str]) -> Tensor:

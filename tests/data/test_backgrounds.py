@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
-from sana_streaming.data import backgrounds, foregrounds
+from sana_streaming.data import backgrounds, foregrounds, photographed
 from sana_streaming.data.backgrounds import AMBIGUOUS, BACKGROUNDS, blurred_behind, covering
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.pairs import Pairs
@@ -85,7 +85,7 @@ def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkey
         bank, masked_photos=bank.masked_photos[heron : heron + 1], photo_masks=bank.photo_masks[heron : heron + 1]
     )
     monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == "own") for name in foregrounds.FOREGROUNDS})
-    monkeypatch.setattr(foregrounds, "grade", lambda clips, rng: None)
+    monkeypatch.setattr(photographed, "grade", lambda clips, rng: None)
     source, stamp = foregrounds.foreground_scenes(bank, 6, F, H, W, seeded(1), False)
     red = source[:, :, 0] - source[:, :, 1]
     alpha = stamp[:, :, 3]

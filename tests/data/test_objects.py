@@ -10,6 +10,7 @@ from sana_streaming.data.bank import Bank, middles
 from sana_streaming.data.layers import Path
 from sana_streaming.data.objects import COLOURS, NEW_SIZE, OBJECTS, PLACES, fill, recoloured
 from sana_streaming.data.pairs import Pairs
+from sana_streaming.data.photographed import seen_middles
 from sana_streaming.data.vocabulary import article
 
 N, F, H, W = 12, 3, 64, 96
@@ -87,11 +88,16 @@ def test_subjects_of_photographs_are_recoloured_to_train_on(bank: Bank, monkeypa
     assert not any(name in phrase for phrase in held_out.phrases for name in ("heron", "panda"))
 
 
-def test_subjects_of_photographs_are_removed_to_train_on(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    """The heron, a red disc on another colour, is the only one whose photograph is known without it."""
+def herons_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is meant is the subject of a photograph, said by its name, with nothing pasted beside it."""
     monkeypatch.setattr(objects, "OWN", 1.0)
     for name in ("HEAD_ONLY", "ANYTHING", "BEHIND", "IN_FRONT"):
         monkeypatch.setattr(objects, name, 0.0)
+
+
+def test_subjects_of_photographs_are_removed_to_train_on(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    """The heron, a red disc on another colour, is the only one whose photograph is known without it."""
+    herons_alone(monkeypatch)
     pairs = render(bank, "remove")
     assert all("heron" in phrase for phrase in pairs.phrases)
     assert set(pairs.reverses) == {"add a heron"}
@@ -105,9 +111,7 @@ def test_subjects_of_photographs_are_removed_to_train_on(bank: Bank, monkeypatch
 
 
 def test_subjects_of_photographs_are_replaced_to_train_on(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(objects, "OWN", 1.0)
-    for name in ("HEAD_ONLY", "ANYTHING", "BEHIND", "IN_FRONT"):
-        monkeypatch.setattr(objects, name, 0.0)
+    herons_alone(monkeypatch)
     pairs = render(bank, "replace")
     assert all("heron" in phrase for phrase in pairs.phrases)
     change = (pairs.target - pairs.source).abs().amax(2, keepdim=True)
@@ -119,7 +123,7 @@ def test_subjects_of_photographs_are_replaced_to_train_on(bank: Bank, monkeypatc
 def test_the_middle_is_that_of_what_is_seen():
     alpha = torch.zeros(1, 2, 20, 30)
     alpha[0, 0, 4:7, 10:13] = 1
-    assert objects.seen_middles(alpha)[0].T.tolist() == [[11.0, 5.0], [14.5, 9.5]]
+    assert seen_middles(alpha)[0].T.tolist() == [[11.0, 5.0], [14.5, 9.5]]
 
 
 def test_a_name_that_is_kept_apart_is_not_said_of_a_photograph(bank: Bank, monkeypatch: pytest.MonkeyPatch):
