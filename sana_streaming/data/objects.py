@@ -29,7 +29,8 @@ TRAINED_SIZES = (0.24, 0.75)  # of what is removed or recoloured in training, fo
 BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
-ABSENT = 0.1  # how often an object is to be removed, or in training recoloured, that is not there
+ABSENT = 0.1  # how often an object is to be removed that is not there
+UNFOUND = 0.2  # how often in training one is to be recoloured that is not there: then nothing may be tinted
 OWN = 0.15  # how often in training it is the subject of a photograph that is changed
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
@@ -197,7 +198,7 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
     for i in own.tolist():
         before[i] = ""
     after = [_other_colour(colour, rng) for colour in before]
-    absent = 0.0 if held_out else ABSENT  # then nothing changes: the colour is never that of the whole picture
+    absent = 0.0 if held_out else UNFOUND
     present = (~chance(rng, absent, clips)).index_fill(0, own, False).nonzero()[:, 0]
     path = _object_paths(len(present), frames, height, width, rng, OBJECT_SIZES if held_out else TRAINED_SIZES)
     pictures, _ = _sprites(bank, index[present], rng, not held_out)

@@ -25,7 +25,8 @@ def render(bank: Bank, name: str, seed: int = 0, held_out: bool = False) -> Pair
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_nothing_changes_outside_of_the_region(bank: Bank, name: str):
+def test_nothing_changes_outside_of_the_region(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, "UNFOUND", 0.0)
     pairs = render(bank, name)
     assert pairs.source.shape == pairs.target.shape == (N, F, 3, H, W)
     assert pairs.region.shape == (N, F, 1, H, W)
@@ -53,9 +54,9 @@ def test_phrasings_for_judging_are_others(name: str):
     assert set(edit.phrasings).isdisjoint(edit.held_out)
 
 
-@pytest.mark.parametrize("name", ["remove", "recolour"])
-def test_an_absent_object_leaves_the_clip_alone(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(objects, "ABSENT", 1.0)
+@pytest.mark.parametrize(("name", "share"), [("remove", "ABSENT"), ("recolour", "UNFOUND")])
+def test_an_absent_object_leaves_the_clip_alone(bank: Bank, name: str, share: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(objects, share, 1.0)
     monkeypatch.setattr(objects, "OWN", 0.0)
     pairs = render(bank, name)
     assert torch.equal(pairs.source, pairs.target)
@@ -64,7 +65,7 @@ def test_an_absent_object_leaves_the_clip_alone(bank: Bank, name: str, monkeypat
 
 
 def test_what_is_recoloured_to_judge_is_always_there(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(objects, "ABSENT", 1.0)
+    monkeypatch.setattr(objects, "UNFOUND", 1.0)
     pairs = render(bank, "recolour", held_out=True)
     assert (pairs.region > 0).flatten(1).any(1).all()
 
@@ -205,6 +206,7 @@ def test_what_is_told_exactly_cannot_be_moved(bank: Bank):
 @pytest.mark.parametrize("name", ["remove", "recolour"])
 def test_objects_are_larger_to_train_on_than_to_judge(bank: Bank, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(objects, "ABSENT", 0.0)
+    monkeypatch.setattr(objects, "UNFOUND", 0.0)
     largest = []
     plain = objects.in_sight
 
