@@ -14,8 +14,9 @@ import argparse
 import csv
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from sana_streaming.data.cutouts import write_cutout
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
-from sana_streaming.data.subjects import cut_out, drawn_over, has_subject, subjects
+from sana_streaming.data.subjects import cut_out, drawn_over, found_again, has_subject, subjects
 from sana_streaming.data.views import pack_views
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
@@ -70,7 +71,7 @@ def pack(
                 row["mask"] = pack_masks(out / row["file"], out, segment)
     sprites = pack_sprites(assets / "sprites", out)
     held_out = {row["name"] for row in sprites if row["split"] == "val"}
-    photos = pack_photos(assets / "photos", out, held_out)
+    photos = pack_photos(assets / "photos", out, held_out, mattes(assets))
     more = pack_icons(icons, out, split_of, held_out)
     if furniture:
         sources = {Path(row["file"]).stem: row["source"] for row in _read_csv(assets / "sprites" / "names.csv")}
@@ -94,24 +95,40 @@ def _named(files: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, 
     return [{"name": name, "file": packed[stem]} for name, stem in files.items() if stem in packed]
 
 
-def pack_photos(folder: Path, out: Path, held_out: set[str]) -> list[dict[str, Any]]:
+def mattes(assets: Path) -> dict[str, Path]:
+    """Photos (without endings) -> the cut-outs that were made from them, by the paths that both name."""
+    rows = _read_csv(assets / "photos" / "licences.csv")
+    photos = {row.get("path_in_package", ""): Path(row["file"]).stem for row in rows}
+    found: dict[str, Path] = {}
+    for row in _read_csv(assets / "sprites" / "names.csv"):
+        if named := re.search(r"\((.+)\), matte by", row.get("source", "")):
+            of = [photo for path, photo in photos.items() if path.endswith("/" + named[1])]
+            found |= dict.fromkeys(of, assets / "sprites" / row["file"])
+    return found
+
+
+def pack_photos(folder: Path, out: Path, held_out: set[str], mattes: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and masks of their subjects, which go
     without a name to train on where that is kept apart."""
     import cv2
 
-    rows = [row for row in _read_csv(folder / "licences.csv") if row["licence_class"] in LICENCE_CLASSES]
-    for name in ("photos", "masks", "plates"):
-        (out / name).mkdir(exist_ok=True)
-
-    def convert(row: dict[str, str]) -> dict[str, Any]:
-        name = Path(row["file"]).stem
-        image = _read_image(folder / row["file"], cv2.IMREAD_COLOR)
+    def fitted(image: np.ndarray) -> np.ndarray:
         h, w = image.shape[:2]
         longest = int(min(h, w) * PHOTO_ASPECT)
         top, left = max(0, h - longest) // 2, max(0, w - longest) // 2
-        image = image[top : h - top, left : w - left]
         scale = min(1.0, PHOTO_SIDE / min(h, w))
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return np.asarray(
+            cv2.resize(image[top : h - top, left : w - left], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        )
+
+    rows = [row for row in _read_csv(folder / "licences.csv") if row["licence_class"] in LICENCE_CLASSES]
+    for name in ("photos", "masks", "plates"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+
+    def convert(row: dict[str, str]) -> dict[str, Any]:
+        name = Path(row["file"]).stem
+        whole = _read_image(folder / row["file"], cv2.IMREAD_COLOR)
+        image = fitted(whole)
         cv2.imwrite(str(out / "photos" / f"{name}.webp"), image, [cv2.IMWRITE_WEBP_QUALITY, 78])
         packed: dict[str, Any] = {
             "file": f"photos/{name}.webp",
@@ -122,7 +139,9 @@ def pack_photos(folder: Path, out: Path, held_out: set[str]) -> list[dict[str, A
         }
         if subject := subjects()[0].get(name):
             packed["name"] = "" if packed["split"] == "train" and subject.name in held_out else subject.name
-            mask, quality = cut_out(image), [cv2.IMWRITE_WEBP_QUALITY, 80]
+            matte = found_again(whole, _read_image(mattes[name], cv2.IMREAD_UNCHANGED)) if name in mattes else None
+            mask = cut_out(image) if matte is None else fitted(matte)
+            quality = [cv2.IMWRITE_WEBP_QUALITY, 80]
             packed["mask"] = f"masks/{name}.webp"
             cv2.imwrite(str(out / packed["mask"]), (mask * 255).round().astype(np.uint8), quality)
             if subject.plate:

@@ -1,6 +1,7 @@
 """Who or what photographs are of: no background of others, and in some a foreground of their own, when a pack is made.
 
-A model that sees such photographs behind pasted cut-outs learns to take whatever was there before for background.
+A model that sees such photographs behind pasted cut-outs learns to take whatever was there before for background. The
+mask of a subject is that of a cut-out that was made from the photograph, where it is found again, or grabCut's.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ EDGE = 0.02  # of the short side, which is background: above, left and right
 MARGIN = 0.025  # of the short side, by which more than the mask is drawn over, for shadows
 KNOWN = 0.05  # what share of a blurred cell must be known to draw over it
 HOLE = 0.02  # holes below this share of a mask are closed
+SEARCHED = 240  # short side, pixels, at which a cut-out is looked for in a photograph
+SIZES, FINER = (0.25, 1.0), 1.035  # of a cut-out, of the largest that fits: coarsely, then this much around the best
+TRIES, MORE = 50, 15  # how many sizes are tried
+ALIKE = 40.0  # root mean square, of 255, beyond which a cut-out is not in the photograph
+CLEAR, OPAQUE = 20, 240  # of 255: less is not of a cut-out, more is nothing but it
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Subject:
 
 @cache
 def subjects() -> tuple[dict[str, Subject], frozenset[str]]:
-    """-> files (without endings) of which `cut_out` finds the subject, and those of others that have one."""
+    """-> files (without endings) of which the subject's mask is known, and those of others that have one."""
     text = files("sana_streaming.data").joinpath("subjects.txt").read_text()
     found, rest = "\n".join(line for line in text.splitlines() if not line.startswith("#")).split(":")
     known = {}
@@ -60,6 +66,39 @@ def cut_out(picture: np.ndarray) -> np.ndarray:
     small[0] = False  # the mask itself
     mask[small[holes]] = 1
     return largest_piece(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1))
+
+
+def found_again(picture: np.ndarray, cutout: np.ndarray) -> np.ndarray | None:
+    """Where a cut-out BGRA uint8 [a, b, 4] of any size was cut out of a picture BGR uint8 [h, w, 3]: its alpha there,
+    float32 [h, w] in [0, 1]; None if nothing is alike."""
+    import cv2
+
+    rows, columns = (np.flatnonzero(cutout[..., 3].max(axis) > CLEAR) for axis in (1, 0))
+    if not len(rows):
+        return None
+    cutout = cutout[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    h, w = picture.shape[:2]
+    scale = min(1.0, SEARCHED / min(h, w))
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    largest = min(small.shape[0] / cutout.shape[0], small.shape[1] / cutout.shape[1])
+
+    def place(size: float) -> tuple[float, float, tuple[int, int]]:
+        """-> mean square of the difference at the best place, the size, and that place's x and y."""
+        sides = [max(1, int(size * largest * side)) for side in (cutout.shape[1], cutout.shape[0])]
+        there = cv2.resize(cutout, sides, interpolation=cv2.INTER_AREA)
+        opaque = (there[..., 3] > OPAQUE).astype(np.float32)
+        errors = cv2.matchTemplate(small, there[..., :3], cv2.TM_SQDIFF, mask=cv2.merge([opaque] * 3))
+        least, _, (x, y), _ = cv2.minMaxLoc(errors)
+        return least / max(3 * float(opaque.sum()), 1.0), size, (x, y)
+
+    best = min(map(place, np.geomspace(*SIZES, TRIES)))
+    best = min([best, *map(place, np.minimum(best[1] * np.geomspace(1 / FINER, FINER, MORE), 1.0))])
+    error, size, (x, y) = best
+    if error > ALIKE**2:
+        return None
+    zoom = size * largest / scale
+    move = np.array([[zoom, 0, x / scale], [0, zoom, y / scale]])
+    return np.asarray(cv2.warpAffine(cutout[..., 3], move, (w, h), flags=cv2.INTER_AREA)).astype(np.float32) / 255
 
 
 def drawn_over(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ cv2 = pytest.importorskip("cv2")
 
 from sana_streaming.data.bank import load_bank  # noqa: E402
 from sana_streaming.data.icons import draw, pack_icons  # noqa: E402
-from sana_streaming.data.pack import encode, pack, split_of  # noqa: E402
+from sana_streaming.data.pack import encode, mattes, pack, pack_photos, split_of  # noqa: E402
 from sana_streaming.data.people import largest_piece  # noqa: E402
 from sana_streaming.data.views import VIEWS, angles, corner, pack_views, unpack, views  # noqa: E402
+from tests.data.conftest import HERON, write_csv  # noqa: E402
 
 
 def test_split_is_stable():
@@ -50,6 +51,28 @@ def test_a_pack_needs_no_segmenter(assets: Path, tmp_path: Path):
     assert index["people"] == []
     assert not any("mask" in row for row in index["clips"])
     assert not load_bank(tmp_path / "out", "train", threads=2).talks
+
+
+def test_a_cut_out_made_from_a_photograph_is_the_mask_of_its_subject(tmp_path: Path):
+    for folder in ("photos", "sprites"):
+        (tmp_path / folder).mkdir()
+    photo = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 30, 3), dtype=np.uint8), (400, 160))
+    stamp = np.zeros((60, 60, 4), np.uint8)
+    stamp[..., :3], stamp[10:50, 20:40, 3] = photo[60:120, 160:220], 255
+    cv2.imwrite(str(tmp_path / "photos" / f"{HERON}.png"), photo)
+    cv2.imwrite(str(tmp_path / "sprites" / "heron.png"), stamp)
+    row = {"file": f"{HERON}.png", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"}
+    write_csv(tmp_path / "photos" / "licences.csv", [row | {"path_in_package": "some/images/birds/heron.webp"}])
+    source = "some package (birds/heron.webp), matte by a network"
+    write_csv(tmp_path / "sprites" / "names.csv", [{"file": "heron.png", "name": "heron", "source": source}])
+    found = mattes(tmp_path)
+    assert found == {HERON: tmp_path / "sprites" / "heron.png"}
+    (packed,) = pack_photos(tmp_path / "photos", tmp_path / "out", set(), found)
+    mask = cv2.imread(str(tmp_path / "out" / packed["mask"]), cv2.IMREAD_GRAYSCALE)
+    assert mask.shape == (160, 256)  # the ends of a long photo are cut off
+    truth = np.zeros_like(mask)
+    truth[70:110, 180 - 72 : 200 - 72] = 255
+    assert np.abs(mask.astype(int) - truth).mean() < 2
 
 
 def test_only_the_largest_piece_of_a_mask_is_a_person():
