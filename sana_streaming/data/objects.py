@@ -22,6 +22,7 @@ from sana_streaming.data.photographed import before_plates, graded, named_photos
 from sana_streaming.data.phrasings import UNCHANGED, paraphrases
 from sana_streaming.data.scenes import BACKDROPS, backdrops, varied
 from sana_streaming.data.vocabulary import OBJECTS as VOCABULARY
+from sana_streaming.data.vocabulary import PLACES as BACKGROUNDS
 from sana_streaming.data.vocabulary import article
 
 OBJECT_SIZES = (0.24, 0.55)  # of the short side
@@ -31,11 +32,18 @@ CROWDED = 1.8  # so much more often in training, where words alone tell which on
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed that is not there
 UNFOUND = 0.2  # how often in training one is to be recoloured that is not there: then nothing may be tinted
+FOREIGN = 0.5  # how often in training what is not there has a word of another edit: "paint the tulips red" is no place
 OWN = 0.15  # how often in training it is the subject of a photograph that is changed
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
 NEW_SIZE = 0.44  # of what is added or put in the place of something, of the short side
 
 ANY = ("object", "thing")  # what may be said where only one object is there
+
+FOREIGN_WORDS = (
+    *(name for name in BACKGROUNDS if name != "black"),
+    "sketch", "drawing", "painting", "cartoon", "comic", "poster", "film", "neon sign", "blueprint", "plan",
+    "blackboard", "x-ray", "camera", "night", "winter", "autumn leaves", "fog", "snow", "rain", "snowflakes",
+)  # fmt: skip
 
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.08, 0.08),
@@ -183,6 +191,8 @@ def remove(bank: Bank, clips: int, frames: int, height: int, width: int, rng: Ge
     layers = _drawn(pictures, path, height, width, present)
     if len(own):
         layers += [before_plates(bank, base, own, photos, rng)]
+    if not held_out:
+        said = _foreign(said, torch.cat([present, own]), rng)
     phrases = [fill(REMOVE_HELD_OUT if held_out else REMOVE, rng, old=name) for name in said]
     shown = {*present.tolist(), *own.tolist()}
     reverses = [f"add {article(name)}" if i in shown else UNCHANGED for i, name in enumerate(old)]
@@ -210,6 +220,8 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
         before_it = torch.cat([pictures[:, 0], masks], 1)
         after_it = recoloured(before_it, [after[i] for i in own.tolist()])[:, :3]
         new_layers += [photographed(base, own, pictures[:, 0], after_it, masks, sizes, rng)]
+    if not held_out:
+        said = _foreign(said, torch.cat([present, own]), rng)
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR
     phrases = [fill(templates, rng, old=name, colour=colour) for name, colour in zip(said, after, strict=True)]
     reverses = [UNCHANGED] * clips
@@ -319,6 +331,13 @@ def spoken(names: Sequence[str], rng: Generator) -> list[str]:
         ANY[int(integers(rng, len(ANY)))] if u < ANYTHING else head(name) if u < ANYTHING + HEAD_ONLY else name
         for name, u in zip(names, uniform(rng, 0, 1, len(names)).tolist(), strict=True)
     ]
+
+
+def _foreign(said: Sequence[str], shown: Tensor, rng: Generator) -> list[str]:
+    """What is said of objects, some of those that are not `shown` under a word that other edits are known by."""
+    foreign = chance(rng, FOREIGN, len(said)).index_fill(0, shown, False).tolist()
+    words = integers(rng, len(FOREIGN_WORDS), len(said)).tolist()
+    return [FOREIGN_WORDS[k] if other else name for name, other, k in zip(said, foreign, words, strict=True)]
 
 
 def head(name: str) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -62,6 +63,22 @@ def test_an_absent_object_leaves_the_clip_alone(bank: Bank, name: str, share: st
     assert torch.equal(pairs.source, pairs.target)
     assert pairs.region.max() == 0
     assert set(pairs.reverses) == {"keep the video unchanged"}
+
+
+@pytest.mark.parametrize(("name", "share"), [("remove", "ABSENT"), ("recolour", "UNFOUND")])
+def test_words_of_other_edits_are_said_only_of_what_is_not_there(
+    bank: Bank, name: str, share: str, monkeypatch: pytest.MonkeyPatch
+):
+    def foreign(phrase: str) -> bool:
+        return any(re.search(rf"\b{word}\b", phrase) for word in objects.FOREIGN_WORDS)
+
+    monkeypatch.setattr(objects, "FOREIGN", 1.0)
+    monkeypatch.setattr(objects, share, 0.0)
+    assert not any(map(foreign, render(bank, name).phrases))
+    monkeypatch.setattr(objects, share, 1.0)
+    monkeypatch.setattr(objects, "OWN", 0.0)
+    assert all(map(foreign, render(bank, name).phrases))
+    assert not any(map(foreign, render(bank, name, held_out=True).phrases))
 
 
 def test_what_is_recoloured_to_judge_is_always_there(bank: Bank, monkeypatch: pytest.MonkeyPatch):
