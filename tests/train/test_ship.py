@@ -42,8 +42,8 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(codec: Path, flow: Path, out: Path) -> None:
-    ship.main(["--codec", str(codec), "--flow", str(flow), "--out", str(out)])
+def run(codec: Path, flow: Path, out: Path, *more: str) -> None:
+    ship.main(["--codec", str(codec), "--flow", str(flow), "--out", str(out), *more])
 
 
 def test_the_folder_loads_and_says_what_was_taught(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +62,27 @@ def test_the_folder_loads_and_says_what_was_taught(exports: Path, capsys: pytest
 def test_an_export_of_the_other_stage_is_refused(exports: Path) -> None:
     with pytest.raises(ValueError, match=r"expected weights named dit\.\*, found none"):
         run(exports / "codec", exports / "codec", exports / "model")
+
+
+def test_a_mix_lies_between_before_and_after(exports: Path) -> None:
+    """Of the transformer alone: the codec is that of --codec."""
+    (exports / "later").mkdir()
+    save_export(exports / "later", {f"dit.{k}": v for k, v in DiT(tiny().dit).state_dict().items()})
+    run(exports / "codec", exports / "dit", exports / "old")
+    run(exports / "codec", exports / "later", exports / "new", "--before", str(exports / "old"), "--share", "1")
+    run(exports / "codec", exports / "later", exports / "mix", "--before", str(exports / "old"), "--share", "0.25")
+    (_, old, codec), (_, new, _), (_, mix, same) = (
+        checkpoint.load(exports / name, CPU, torch.float32) for name in ("old", "new", "mix")
+    )
+    for name, weight in mix.state_dict().items():
+        between = 0.75 * old.state_dict()[name] + 0.25 * new.state_dict()[name]
+        torch.testing.assert_close(weight, between, rtol=2e-3, atol=1e-4)
+    assert any((new.state_dict()[name] - weight).abs().max() > 0.01 for name, weight in old.state_dict().items())
+    assert all(torch.equal(codec.state_dict()[name], weight) for name, weight in same.state_dict().items())
+
+
+@pytest.mark.parametrize(("share", "complaint"), [(1.5, "between 0 and 1, got 1.5"), (0.5, "others: a, b, c, ...")])
+def test_a_mix_that_is_none_is_refused(share: float, complaint: str) -> None:
+    one, other = {"a": torch.zeros(2), "b": torch.zeros(3)}, {"a": torch.zeros(3), "c": torch.zeros(3)}
+    with pytest.raises(ValueError, match=complaint):
+        ship.mixed(one, other, share)
