@@ -107,9 +107,9 @@ def mattes(assets: Path) -> dict[str, Path]:
     return found
 
 
-def pack_photos(folder: Path, out: Path, held_out: set[str], mattes: Mapping[str, Path]) -> list[dict[str, Any]]:
+def pack_photos(folder: Path, out: Path, held_out: set[str], cutouts: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and masks of their subjects, which go
-    without a name to train on where that is kept apart."""
+    without a name to train on where that is kept apart. cutouts: see `mattes`."""
     import cv2
 
     def fitted(image: np.ndarray) -> np.ndarray:
@@ -139,7 +139,7 @@ def pack_photos(folder: Path, out: Path, held_out: set[str], mattes: Mapping[str
         }
         if subject := subjects()[0].get(name):
             packed["name"] = "" if packed["split"] == "train" and subject.name in held_out else subject.name
-            matte = found_again(whole, _read_image(mattes[name], cv2.IMREAD_UNCHANGED)) if name in mattes else None
+            matte = found_again(whole, _read_image(cutouts[name], cv2.IMREAD_UNCHANGED)) if name in cutouts else None
             mask = cut_out(image) if matte is None else fitted(matte)
             quality = [cv2.IMWRITE_WEBP_QUALITY, 80]
             packed["mask"] = f"masks/{name}.webp"

@@ -4,6 +4,7 @@ A model that sees such photographs behind pasted cut-outs learns to take whateve
 mask of a subject is that of a cut-out that was made from the photograph, where it is found again, or grabCut's.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -87,9 +88,11 @@ def found_again(picture: np.ndarray, cutout: np.ndarray) -> np.ndarray | None:
         sides = [max(1, int(size * largest * side)) for side in (cutout.shape[1], cutout.shape[0])]
         there = cv2.resize(cutout, sides, interpolation=cv2.INTER_AREA)
         opaque = (there[..., 3] > OPAQUE).astype(np.float32)
+        if not opaque.any():
+            return math.inf, size, (0, 0)
         errors = cv2.matchTemplate(small, there[..., :3], cv2.TM_SQDIFF, mask=cv2.merge([opaque] * 3))
         least, _, (x, y), _ = cv2.minMaxLoc(errors)
-        return least / max(3 * float(opaque.sum()), 1.0), size, (x, y)
+        return least / (3 * float(opaque.sum())), size, (x, y)
 
     best = min(map(place, np.geomspace(*SIZES, TRIES)))
     best = min([best, *map(place, np.minimum(best[1] * np.geomspace(1 / FINER, FINER, MORE), 1.0))])
@@ -98,7 +101,7 @@ def found_again(picture: np.ndarray, cutout: np.ndarray) -> np.ndarray | None:
         return None
     zoom = size * largest / scale
     move = np.array([[zoom, 0, x / scale], [0, zoom, y / scale]])
-    return np.asarray(cv2.warpAffine(cutout[..., 3], move, (w, h), flags=cv2.INTER_AREA)).astype(np.float32) / 255
+    return np.asarray(cv2.warpAffine(cutout[..., 3], move, (w, h), flags=cv2.INTER_LINEAR)).astype(np.float32) / 255
 
 
 def drawn_over(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -68,3 +68,4 @@ def test_what_is_not_in_a_photograph_is_not_found():
     cutout = np.concatenate([other, np.full((240, 320, 1), 255, np.uint8)], 2)
     assert found_again(picture, cutout[60:180, 80:240]) is None
     assert found_again(picture, np.zeros((20, 20, 4), np.uint8)) is None
+    assert found_again(picture, np.full((20, 20, 4), 128, np.uint8)) is None  # glass
