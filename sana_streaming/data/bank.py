@@ -69,6 +69,11 @@ class Bank:
         return replace(self, photos=photos, photo_sizes=sizes, clips=self.scenery, film=())
 
     @cached_property
+    def photo_boxes(self) -> Tensor:
+        """Left, top, right and bottom of each masked subject, in pixels of its photo -> [M, 4] on the CPU."""
+        return boxes(self.photo_masks)
+
+    @cached_property
     def sprite_spans(self) -> Tensor:
         """Where each cut-out begins above and ends below, as shares of its picture -> [N, 2] on the CPU."""
         return spans(self.sprites)
@@ -168,6 +173,17 @@ def spans(cutouts: Tensor) -> Tensor:
     top = torch.where(filled, rows, side - 1).amin(-1)
     bottom = torch.where(filled, rows + 1, 1).amax(-1)
     return (torch.stack([top, torch.maximum(bottom, top + 1)], -1).float() / side).cpu()
+
+
+def boxes(masks: Tensor) -> Tensor:
+    """Masks uint8 [M, 1, h, w] -> left, top, right and bottom of what is filled, [M, 4]; all of it where nothing is."""
+    filled = masks[:, 0].cpu() > 127
+    ends = []
+    for along in (filled.any(1), filled.any(2)):  # [M, w], [M, h]
+        seen = torch.where(along.any(1, keepdim=True), along, True).int()
+        ends.append((seen.argmax(1), along.shape[1] - seen.flip(1).argmax(1)))
+    (left, right), (top, bottom) = ends
+    return torch.stack([left, top, right, bottom], 1)
 
 
 def middles(cutouts: Tensor) -> Tensor:

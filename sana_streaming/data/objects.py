@@ -216,10 +216,10 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
     colours = [after[i] for i in present.tolist()]
     new_layers = _drawn(recoloured(pictures, colours), path, height, width, present) if colours else []
     if len(own):
-        pictures, masks, sizes = graded(bank, photos, rng)
-        before_it = torch.cat([pictures[:, 0], masks], 1)
+        pictures, masked = graded(bank, photos, rng)
+        before_it = torch.cat([pictures[:, 0], masked.masks], 1)
         after_it = recoloured(before_it, [after[i] for i in own.tolist()])[:, :3]
-        new_layers += [photographed(base, own, pictures[:, 0], after_it, masks, sizes, rng)]
+        new_layers += [photographed(base, own, pictures[:, 0], after_it, masked, rng)]
     if not held_out:
         said = _foreign(said, torch.cat([present, own]), rng)
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR

@@ -4,6 +4,7 @@ Of some photographs the mask of their subject is known, and of some of those wha
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +15,15 @@ from sana_streaming.data.motion import chance, integers
 from sana_streaming.data.scenes import camera_moves, grade
 
 RESTING = 0.4  # how often the camera rests
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Where the subjects of photos are."""
+
+    masks: Tensor  # [n, 1, h, w] in [0, 1]
+    sizes: Tensor  # int64 [n, 2], height and width of the photos, which are padded, on the CPU
+    boxes: Tensor  # int64 [n, 4], see `Bank.photo_boxes`
 
 
 def named_photos(
@@ -33,8 +43,8 @@ def named_photos(
 
 def before_plates(bank: Bank, base: Tensor, clips: Tensor, photos: Tensor, rng: Generator) -> Layer:
     """Put photos without their subjects into the clips with these numbers -> the subjects."""
-    pictures, masks, sizes = graded(bank, photos, rng, plates=True)
-    return photographed(base, clips, pictures[:, 1], pictures[:, 0], masks, sizes, rng)
+    pictures, masked = graded(bank, photos, rng, plates=True)
+    return photographed(base, clips, pictures[:, 1], pictures[:, 0], masked, rng)
 
 
 def seen_middles(alpha: Tensor) -> Tensor:
@@ -48,23 +58,21 @@ def seen_middles(alpha: Tensor) -> Tensor:
     return torch.where(whole[:, None].cpu() > 1, found.cpu(), centre)
 
 
-def photographed(
-    base: Tensor, clips: Tensor, behind: Tensor, front: Tensor, masks: Tensor, sizes: Tensor, rng: Generator
-) -> Layer:
-    """Put pictures [m, 3, h, w] into the clips with these numbers [m], under a moving camera -> what is in front of
-    them, where masks [m, 1, h, w] say so."""
+def photographed(base: Tensor, clips: Tensor, behind: Tensor, front: Tensor, masked: Masked, rng: Generator) -> Layer:
+    """Put pictures [m, 3, h, w] into the clips with these numbers [m], under a moving camera that looks at their
+    subjects -> what is in front of them, where the masks say so."""
     frames, _, height, width = base.shape[1:]
-    together, still = torch.cat([behind, front, masks], 1), chance(rng, RESTING, len(clips))
-    moved = camera_moves(together, sizes, frames, height, width, still, rng).clamp_(0, 1)
+    together, still = torch.cat([behind, front, masked.masks], 1), chance(rng, RESTING, len(clips))
+    moved = camera_moves(together, masked.sizes, frames, height, width, still, rng, masked.boxes).clamp_(0, 1)
     behind, front, alpha = moved.split([3, 3, 1], 2)
     where = clips.to(base.device, non_blocking=True)
     base[where] = behind
     return Layer(where, torch.cat([front * alpha, alpha], 2), None)
 
 
-def graded(bank: Bank, chosen: Tensor, rng: Generator, plates: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+def graded(bank: Bank, chosen: Tensor, rng: Generator, plates: bool = False) -> tuple[Tensor, Masked]:
     """Masked photos by their numbers (CPU), graded -> [n, 1, 3, h, w], or with their plates [n, 2, 3, h, w], in [0, 1];
-    their masks [n, 1, h, w]; and their sizes [n, 2], on the CPU."""
+    and where their subjects are."""
     index = torch.tensor(bank.masked_photos)[chosen]
     pictures = bank.photos[index.to(bank.device, non_blocking=True)][:, None]
     if plates:
@@ -74,4 +82,4 @@ def graded(bank: Bank, chosen: Tensor, rng: Generator, plates: bool = False) -> 
     pictures = pictures.float().div_(255)
     grade(pictures, rng)
     masks = bank.photo_masks[chosen.to(bank.device, non_blocking=True)].float().div_(255)
-    return pictures, masks, bank.photo_sizes[index]
+    return pictures, Masked(masks, bank.photo_sizes[index], bank.photo_boxes[chosen])

@@ -18,6 +18,8 @@ from sana_streaming.data.motion import chance, eased, fork, integers, log_unifor
 KINDS = {"photo": 0.52, "still": 0.07, "video": 0.38, "graphic": 0.03}
 BACKDROPS = {"photo": 0.54, "still": 0.08, "video": 0.38}  # of scenes in which an object matters
 SPRITE_SHARE = 0.4  # of all clips but stills and graphics
+NEAR = (0.55, 1.0)  # sides of what the camera sees of a photo, as shares of the largest that fit
+ROOM, ASIDE = 0.7, 0.12  # around what it looks at, beyond NEAR of that; how far that is from the middle, of the view
 STRETCH = 0.35  # by which factor, as a logarithm, cut-outs become narrower or flatter at most
 
 
@@ -70,15 +72,24 @@ def photo_clips(bank: Bank, frames: int, height: int, width: int, still: Tensor,
 
 
 def camera_moves(
-    photos: Tensor, sizes: Tensor, frames: int, height: int, width: int, still: Tensor, rng: Generator
-) -> Tensor:
-    """Padded pictures [n, C, h, w] of these sizes [n, 2], height and width -> [n, F, C, H, W]."""
+    photos: Tensor, sizes: Tensor, frames: int, height: int, width: int, still: Tensor, rng: Generator,
+    boxes: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Padded pictures [n, C, h, w] of these sizes [n, 2], height and width -> [n, F, C, H, W].
+
+    boxes: left, top, right and bottom [n, 4] of what the camera looks at, as near as it has room, if the photo is large
+    enough for that.
+    """
     n, device = len(still), photos.device
     moving = ~still
     size = sizes.flip(-1).float()  # [n, 2] width and height
     view = torch.tensor([width, height])
     fit = (size / view).amin(-1)  # photo pixels per output pixel when the view is as large as the photo allows
-    base = fit * uniform(rng, 0.55, 1.0, n)
+    near = uniform(rng, *NEAR, n)
+    if boxes is not None:
+        needed = ((boxes[:, 2:] - boxes[:, :2]) / view).amax(-1) / fit
+        near = (needed * (ROOM + near)).clamp(*NEAR)
+    base = fit * near
 
     zoom = (
         1
@@ -95,14 +106,19 @@ def camera_moves(
     path = torch.where(once, eased(rng, frames, n, 2), waves(rng, frames, (32, 200), n, 2))
     margin = ((size - base[:, None] * view) / 2).clamp_min(0)
     speed = log_uniform(rng, 0.002, 0.03, n, 1) * view.min() * base[:, None]
-    path = speed_limited(path, margin * uniform(rng, 0.3, 1.1, n, 2), speed) * moving[:, None, None]
+    reach = margin * uniform(rng, 0.3, 1.1, n, 2)
+    room = ASIDE * base[:, None] * view
+    if boxes is not None:
+        reach = torch.minimum(reach, room)
+    path = speed_limited(path, reach, speed) * moving[:, None, None]
     shake = (
         waves(rng, frames, (6, 16), n, 2)
         * (uniform(rng, 0, 0.008, n) * view.min() * base * (moving & chance(rng, 0.35, n)))[:, None, None]
     )
-    centre = (
-        (size - 1)[:, :, None] / 2 + margin[:, :, None] * uniform(rng, -0.6, 0.6, n, 2, 1) + path + shake
-    )  # [n, 2, F]
+    aside = margin * uniform(rng, -0.6, 0.6, n, 2)
+    if boxes is not None:
+        aside = (boxes[:, :2] + boxes[:, 2:] - size) / 2 + aside.clamp(-room, room)
+    centre = ((size - 1) / 2 + aside.clamp(-margin, margin))[:, :, None] + path + shake  # [n, 2, F]
 
     full = torch.tensor(photos.shape[:-3:-1]).to(device, non_blocking=True)
     shrink = max(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sana_streaming.data.bank import Bank, load_bank, shot_bounds, spans
+from sana_streaming.data.bank import Bank, boxes, load_bank, shot_bounds, spans
 from sana_streaming.data.vocabulary import DRAWN
 
 
@@ -80,3 +80,9 @@ def test_unknown_splits_and_folders_are_refused(packed: Path):
         load_bank(packed, "test")
     with pytest.raises(ValueError, match=r"index\.json"):
         load_bank(packed / "photos", "train")
+
+
+def test_boxes_hold_all_of_a_mask():
+    masks = torch.zeros(3, 1, 20, 30, dtype=torch.uint8)
+    masks[0, 0, 4:9, 10:12], masks[1, 0, 0, 29] = 255, 200
+    assert boxes(masks).tolist() == [[10, 4, 12, 9], [29, 0, 30, 1], [0, 0, 30, 20]]

@@ -89,3 +89,23 @@ def test_paths_keep_their_range_and_speed():
     limited = speed_limited(path, torch.full((12,), 40.0), speed)
     assert limited.diff(dim=-1).abs().max() <= 0.7 + 1e-4
     assert limited.abs().max() <= 40
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 112)])
+def test_a_camera_that_looks_at_something_keeps_it_in_sight(size: tuple[int, int]):
+    masks = torch.zeros(24, 1, 90, 160)
+    boxes = torch.tensor([[30, 20, 70, 50], [100, 5, 150, 85], [5, 60, 60, 88]]).repeat(8, 1)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.tolist(), strict=True):
+        mask[:, top:bottom, left:right] = 1
+    still = torch.arange(24) % 2 == 0
+    sizes = torch.tensor([90, 160]).expand(24, 2)
+    looking, plain = (
+        scenes.camera_moves(masks, sizes, 24, *size, still, seeded(0), what)[:, :, 0] for what in (boxes, None)
+    )
+    assert looking.mean((2, 3)).min() > 0.1
+    assert plain.mean((2, 3)).min() < 0.05
+
+    def cut_off(seen: torch.Tensor) -> float:
+        return float((torch.cat([seen[:, :, :, 0], seen[:, :, :, -1]], 2) > 0.5).float().mean())
+
+    assert cut_off(looking) < 0.6 * cut_off(plain)
