@@ -58,7 +58,7 @@ def foreground_scenes(
     members = (kind == 1).nonzero()[:, 0]
     if len(members):
         pictures, masked = graded(bank, integers(rng, len(bank.masked_photos), len(members)), rng)
-        layer = photographed(behind, members, pictures[:, 0], pictures[:, 0], masked, rng)
+        layer = photographed(behind, members, pictures, masked, rng)
         stamp[layer.clips] = layer.stamp
     for number, (pictures, chosen) in enumerate(stills.values(), 2):
         members = (kind == number).nonzero()[:, 0]

@@ -219,7 +219,7 @@ def recolour(bank: Bank, clips: int, frames: int, height: int, width: int, rng: 
         pictures, masked = graded(bank, photos, rng)
         before_it = torch.cat([pictures[:, 0], masked.masks], 1)
         after_it = recoloured(before_it, [after[i] for i in own.tolist()])[:, :3]
-        new_layers += [photographed(base, own, pictures[:, 0], after_it, masked, rng)]
+        new_layers += [photographed(base, own, torch.stack([after_it, pictures[:, 0]], 1), masked, rng)]
     if not held_out:
         said = _foreign(said, torch.cat([present, own]), rng)
     templates = RECOLOUR_HELD_OUT if held_out else RECOLOUR

@@ -44,7 +44,7 @@ def named_photos(
 def before_plates(bank: Bank, base: Tensor, clips: Tensor, photos: Tensor, rng: Generator) -> Layer:
     """Put photos without their subjects into the clips with these numbers -> the subjects."""
     pictures, masked = graded(bank, photos, rng, plates=True)
-    return photographed(base, clips, pictures[:, 1], pictures[:, 0], masked, rng)
+    return photographed(base, clips, pictures, masked, rng)
 
 
 def seen_middles(alpha: Tensor) -> Tensor:
@@ -58,13 +58,13 @@ def seen_middles(alpha: Tensor) -> Tensor:
     return torch.where(whole[:, None].cpu() > 1, found.cpu(), centre)
 
 
-def photographed(base: Tensor, clips: Tensor, behind: Tensor, front: Tensor, masked: Masked, rng: Generator) -> Layer:
-    """Put pictures [m, 3, h, w] into the clips with these numbers [m], under a moving camera that looks at their
-    subjects -> what is in front of them, where the masks say so."""
+def photographed(base: Tensor, clips: Tensor, pictures: Tensor, masked: Masked, rng: Generator) -> Layer:
+    """Put the last of pictures [m, k, 3, h, w] into the clips with these numbers [m], under a moving camera that looks
+    at their subjects -> the first of them, where the masks say so."""
     frames, _, height, width = base.shape[1:]
-    together, still = torch.cat([behind, front, masked.masks], 1), chance(rng, RESTING, len(clips))
+    together, still = torch.cat([pictures.flatten(1, 2), masked.masks], 1), chance(rng, RESTING, len(clips))
     moved = camera_moves(together, masked.sizes, frames, height, width, still, rng, masked.boxes).clamp_(0, 1)
-    behind, front, alpha = moved.split([3, 3, 1], 2)
+    front, behind, alpha = moved[:, :, :3], moved[:, :, -4:-1], moved[:, :, -1:]
     where = clips.to(base.device, non_blocking=True)
     base[where] = behind
     return Layer(where, torch.cat([front * alpha, alpha], 2), None)

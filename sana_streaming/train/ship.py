@@ -21,16 +21,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--codec", type=Path, required=True, help="folder of the codec's export")
     parser.add_argument("--flow", type=Path, required=True, help="folder of the transformer's export")
     parser.add_argument("--before", type=Path, help="folder of a model: mix the transformer with its own")
-    parser.add_argument("--share", type=float, default=0.5, help="of --flow in that mix, between 0 and 1")
+    parser.add_argument("--share", type=float, help="of --flow in that mix, between 0 and 1 (default: 0.5)")
     parser.add_argument("--preset", default="nano", choices=sorted(PRESETS))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
+    if args.share is not None and not args.before:
+        parser.error(f"--share {args.share:g}: expected --before FOLDER, too, the weights to mix with")
 
     taught = {name: TaughtEdit(edit.kind, edit.example, edit.strong, edit.choices) for name, edit in EDITS.items()}
     config = replace(PRESETS[args.preset](), edits=taught)
     weights = {name: _module(folder, name) for name, folder in (("dit", args.flow), ("codec", args.codec))}
     if args.before:
-        weights["dit"] = mixed(_module(args.before, "dit"), weights["dit"], args.share)
+        weights["dit"] = mixed(_module(args.before, "dit"), weights["dit"], 0.5 if args.share is None else args.share)
     checkpoint.save(args.out, config, weights["dit"], weights["codec"])
     size = sum(path.stat().st_size for path in args.out.glob("*.safetensors"))
     print(f"{args.out}: {size / 1e6:.1f} MB")

@@ -81,6 +81,13 @@ def test_a_mix_lies_between_before_and_after(exports: Path) -> None:
     assert all(torch.equal(codec.state_dict()[name], weight) for name, weight in same.state_dict().items())
 
 
+def test_a_share_of_no_mix_is_refused(exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(exports / "codec", exports / "dit", exports / "model", "--share", "0.6")
+    assert "--share 0.6: expected --before FOLDER" in capsys.readouterr().err
+    assert not (exports / "model").exists()
+
+
 @pytest.mark.parametrize(("share", "complaint"), [(1.5, "between 0 and 1, got 1.5"), (0.5, "others: a, b, c, ...")])
 def test_a_mix_that_is_none_is_refused(share: float, complaint: str) -> None:
     one, other = {"a": torch.zeros(2), "b": torch.zeros(3)}, {"a": torch.zeros(3), "c": torch.zeros(3)}
