@@ -20,6 +20,7 @@ from sana_streaming.data.scenes import backdrops, grade, to_and_fro, varied
 FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25}
 BEHIND = {"photo": 0.72, "still": 0.16, "video": 0.12}
 LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which only its size makes the foreground
+OWN = 3.0  # so much more often in training it is the subject of a photograph, which nothing but sense tells apart
 STANDING, LIFT = 0.3, (0.1, 0.35)  # how often in training it ends in sight, and how much higher then, of the height
 COMPANY = 0.15  # how often in training there is another one
 FIGURES = frozenset({"people-body", "people"})  # categories of sprites
@@ -48,7 +49,8 @@ def foreground_scenes(
         "sprites": (bank.sprites, range(len(bank.sprites))),
     }
     there = [bool(bank.talks), bool(bank.masked_photos), *(len(chosen) > 0 for _, chosen in stills.values())]
-    shares = FOREGROUNDS | {"sprites": FOREGROUNDS["sprites"] * (LARGE if vary else 1.0)}
+    more = {"sprites": LARGE, "own": OWN} if vary else {}
+    shares = {kind: share * more.get(kind, 1.0) for kind, share in FOREGROUNDS.items()}
     weights = torch.tensor(list(shares.values())) * torch.tensor(there)
     kind = torch.multinomial(weights, clips, replacement=True, generator=rng)
     for i in (kind == 0).nonzero()[:, 0].tolist():

@@ -14,8 +14,9 @@ from sana_streaming.data.bank import Bank, load_bank  # noqa: E402
 from sana_streaming.data.pack import pack  # noqa: E402
 
 PHOTOS = 24
-NAMED_PHOTOS = ("274_sunset", "045_panda")  # a place and an animal to cut out
-HERON = "016_heron"  # a photo whose subject grabCut finds, and that can be drawn over: here a red disc
+PLACE = "274_sunset"
+HERON = "016_heron"  # a photo whose subject grabCut finds, and that can be drawn over
+SUBJECTS = {HERON: (20, 20, 240), "045_panda": (240, 20, 20)}  # what they are of: here discs, blue, green, red
 VOCABULARY = {"render3d_cat": "cat", "render3d_dog": "dog", "fluent3d_banana": "banana"}
 COLOURS = {"red": (40, 40, 230), "green": (40, 200, 40), "blue": (230, 40, 40)}  # blue, green, red
 
@@ -68,13 +69,12 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(root / "photos" / f"{i:03}_photo.jpg"), smooth_picture(rng, *size))
         kind = "unclear" if i == 0 else "unsplash-in-MIT-package" if i == 1 else "permissive"
         photos.append({"file": f"{i:03}_photo.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": kind})
-    for name in NAMED_PHOTOS:
-        cv2.imwrite(str(root / "photos" / f"{name}.jpg"), smooth_picture(rng, 100, 150))
+    for name in (PLACE, *SUBJECTS):
+        picture = smooth_picture(rng, 100, 150)
+        if name in SUBJECTS:
+            picture = cv2.circle(picture // 4 + 60, (70, 55), 28, SUBJECTS[name], -1)
+        cv2.imwrite(str(root / "photos" / f"{name}.jpg"), picture)
         photos.append({"file": f"{name}.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"})
-    heron = smooth_picture(rng, 100, 150) // 4 + 60
-    cv2.circle(heron, (70, 55), 28, (20, 20, 240), -1)
-    cv2.imwrite(str(root / "photos" / f"{HERON}.jpg"), heron)
-    photos.append({"file": f"{HERON}.jpg", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"})
     write_csv(root / "photos" / "licences.csv", photos)
     sprites = []
     names = {f"disc_{i}": f"disc{i // 2}" for i in range(30)} | VOCABULARY
