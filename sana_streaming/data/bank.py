@@ -26,11 +26,11 @@ CUT_DIFFERENCE = (
 
 
 @dataclass(frozen=True)
-class Talk:
-    """A clip of a person before a resting camera."""
+class MaskedClip:
+    """A clip of which it is known where its subject is."""
 
     frames: Tensor  # uint8 [n, 3, h, w]
-    masks: Tensor  # uint8 [n, 1, h', w'] of the same aspect: 255 where the person is
+    masks: Tensor  # uint8 [n, 1, h', w'] of the same aspect: 255 where the subject is
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Bank:
     places: tuple[str, ...]
     place_pictures: Tensor  # uint8 [N, 3, *PLACE_SIZE]
     people: Tensor  # uint8 [N, 4, 320, 320], people and animals cut out of photos, standing on the lower edge
-    talks: tuple[Talk, ...]
+    talks: tuple[MaskedClip, ...]  # of a person before a resting camera
+    acts: tuple[MaskedClip, ...]  # of whatever else, parts of the film among them
     clips: tuple[Tensor, ...]  # uint8 [n, 3, h, w], single shots of real cameras and of the film at a higher resolution
     scenery: tuple[Tensor, ...]  # those of the clips that are of nobody and of nothing
     film: tuple[Tensor, ...]  # uint8 [n, 3, h, w], single shots
@@ -133,8 +134,9 @@ def load_bank(
     sizes = torch.tensor([photo.shape[1:] for photo in photos])
     height, width = sizes.amax(0).tolist()
     drawn = [torch.from_numpy(draw(*PLACE_SIZE)).permute(2, 0, 1) for draw in DRAWN.values()]
-    talks = [(row["mask"], clip) for row, clip in zip(chosen["clips"], clips, strict=True) if row.get("mask")]
-    clip_shots = [shots(clip, device) for clip in clips]
+    rows = list(zip(chosen["clips"], clips, strict=True))
+    masked = [(row, _masked(pack, row["mask"], clip, device)) for row, clip in rows if row.get("mask")]
+    whole = [(row, shots(clip, device)) for row, clip in rows if not (row.get("mask") and row.get("subject"))]
     return Bank(
         photos=torch.stack([_pad(photo, height, width) for photo in photos]).to(device),
         photo_sizes=sizes,
@@ -153,14 +155,10 @@ def load_bank(
         places=(*(row["name"] for row in places), *DRAWN),
         place_pictures=torch.stack([*map(_covering, place_photos), *drawn]).to(device),
         people=_stack(list(map(_standing, people)), (4, PERSON_SIDE, PERSON_SIDE), device),
-        talks=tuple(_talk(pack, mask, clip, device) for mask, clip in talks),
-        clips=tuple(shot for parts in clip_shots for shot in parts),
-        scenery=tuple(
-            shot
-            for row, parts in zip(chosen["clips"], clip_shots, strict=True)
-            if not (row.get("mask") or row.get("subject"))
-            for shot in parts
-        ),
+        talks=tuple(clip for row, clip in masked if not row.get("subject")),
+        acts=tuple(clip for row, clip in masked if row.get("subject")),
+        clips=tuple(shot for _, parts in whole for shot in parts),
+        scenery=tuple(shot for row, parts in whole if not (row.get("mask") or row.get("subject")) for shot in parts),
         film=tuple(shot for part, bounds in zip(film, film_shots, strict=True) for shot in shots(part, device, bounds)),
     )
 
@@ -220,12 +218,12 @@ def _standing(cutout: Tensor) -> Tensor:
     return torch.nn.functional.pad(cutout, (left, PERSON_SIDE - w - left, PERSON_SIDE - h, 0))
 
 
-def _talk(pack: Path, mask: dict[str, Any], clip: np.ndarray, device: str | torch.device) -> Talk:
+def _masked(pack: Path, mask: dict[str, Any], clip: np.ndarray, device: str | torch.device) -> MaskedClip:
     """The masks are the cells of one picture, row by row."""
     sheet = _read_image(pack / mask["file"])[0]
     cells = sheet.unflatten(1, (mask["columns"], -1)).unflatten(0, (mask["rows"], -1)).transpose(1, 2).flatten(0, 1)
     frames = torch.from_numpy(clip).to(device).permute(0, 3, 1, 2).contiguous()
-    return Talk(frames, cells[: len(clip), None].contiguous().to(device))
+    return MaskedClip(frames, cells[: len(clip), None].contiguous().to(device))
 
 
 def shots(frames: np.ndarray, device: str | torch.device, bounds: list[tuple[int, int]] | None = None) -> list[Tensor]:

@@ -1,8 +1,8 @@
 """Scenes with somebody or something large in front, and its alpha: what backgrounds change behind.
 
-Foregrounds are people in front of a resting camera, the subjects of photographs where they were taken, people and
-animals cut out of photos, and large cut-outs of all kinds. What is behind is of nobody and of nothing: what is to stay
-and what is to go must differ by more than that one of them was pasted.
+Foregrounds are people in front of a resting camera, the subjects of photographs and of short clips where they were
+taken, people and animals cut out of photos, and large cut-outs of all kinds. What is behind is of nobody and of
+nothing: what is to stay and what is to go must differ by more than that one of them was pasted.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from sana_streaming.data.bank import Bank
+from sana_streaming.data.bank import Bank, MaskedClip
 from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
 from sana_streaming.data.photographed import graded, photographed
 from sana_streaming.data.scenes import backdrops, grade, to_and_fro, varied
 
-FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25}
+FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25, "acts": 0.25}
 BEHIND = {"photo": 0.72, "still": 0.16, "video": 0.12}
 LARGE = 2.5  # so much more often in training it is a cut-out of any kind, which only its size makes the foreground
 OWN = 3.0  # so much more often in training it is the subject of a photograph, which nothing but sense tells apart
@@ -28,7 +28,8 @@ OWN_ROOM = 0.5  # how often a talking person stays in the room that the clip was
 
 
 def has_foregrounds(bank: Bank) -> bool:
-    return bool(bank.talks) or bool(bank.masked_photos) or len(bank.people) > 0 or len(bank.sprites) > 0
+    filmed = bool(bank.talks) or bool(bank.acts)
+    return filmed or bool(bank.masked_photos) or len(bank.people) > 0 or len(bank.sprites) > 0
 
 
 def foreground_scenes(
@@ -48,15 +49,18 @@ def foreground_scenes(
         "figures": (bank.sprites, figures),
         "sprites": (bank.sprites, range(len(bank.sprites))),
     }
-    there = [bool(bank.talks), bool(bank.masked_photos), *(len(chosen) > 0 for _, chosen in stills.values())]
+    cut = [len(chosen) > 0 for _, chosen in stills.values()]
+    there = [bool(bank.talks), bool(bank.masked_photos), *cut, bool(bank.acts)]
     more = {"sprites": LARGE, "own": OWN} if vary else {}
     shares = {kind: share * more.get(kind, 1.0) for kind, share in FOREGROUNDS.items()}
     weights = torch.tensor(list(shares.values())) * torch.tensor(there)
     kind = torch.multinomial(weights, clips, replacement=True, generator=rng)
     for i in (kind == 0).nonzero()[:, 0].tolist():
-        picture, stamp[i] = _talk(bank, frames, height, width, rng)
+        picture, stamp[i] = _filmed(bank.talks, frames, height, width, rng)
         if chance(rng, OWN_ROOM):
             behind[i] = picture
+    for i in (kind == len(there) - 1).nonzero()[:, 0].tolist():
+        behind[i], stamp[i] = _filmed(bank.acts, frames, height, width, rng)
     members = (kind == 1).nonzero()[:, 0]
     if len(members):
         pictures, masked = graded(bank, integers(rng, len(bank.masked_photos), len(members)), rng)
@@ -114,11 +118,12 @@ def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rn
     return Path(size, angle, torch.stack([x.expand(m, frames), y], 1) + sway, torch.zeros(m, 2, frames))
 
 
-def _talk(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """A part of a talking person's clip that reaches to its lower edge -> [F, 3, H, W] and the person, [F, 4, H, W]."""
-    talk = bank.talks[int(integers(rng, len(bank.talks)))]
-    start = int(integers(rng, max(1, len(talk.frames) - frames + 1)))
-    h, w = talk.frames.shape[-2:]
+def _filmed(among: Sequence[MaskedClip], frames: int, height: int, width: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    """A part of one of the clips that reaches to its lower edge -> [F, 3, H, W] and its subject, [F, 4, H, W]."""
+    clip = among[int(integers(rng, len(among)))]
+    ahead = len(clip.frames) - frames + 1
+    start = int(integers(rng, ahead if ahead > 0 else len(clip.frames)))
+    h, w = clip.frames.shape[-2:]
     scale = min(h / height, w / width) * float(uniform(rng, 0.7, 1.0))
     crop_h, crop_w = height * scale / h, width * scale / w  # shares of the clip's sides
     left = (1 - crop_w) * float(uniform(rng, 0.25, 0.75))
@@ -132,6 +137,6 @@ def _talk(bank: Bank, frames: int, height: int, width: int, rng: Generator) -> t
         video = F.interpolate(video, size=(height, width), mode="bilinear", antialias=True)
         return video.flip(-1) if flip else video
 
-    picture, alpha = crop(talk.frames), crop(talk.masks)
+    picture, alpha = crop(clip.frames), crop(clip.masks)
     grade(picture[None], rng)
     return picture, torch.cat([picture * alpha, alpha], 1)

@@ -31,7 +31,7 @@ BEHIND, IN_FRONT = 0.35, 0.25  # how often there is another object
 CROWDED = 1.8  # so much more often in training, where words alone tell which one is meant
 IN_SIGHT = 0.85  # how often the object is in the first frame for certain
 ABSENT = 0.1  # how often an object is to be removed that is not there
-UNFOUND = 0.2  # how often in training one is to be recoloured that is not there: then nothing may be tinted
+UNFOUND = 0.3  # how often in training one is to be recoloured that is not there: then nothing may be tinted
 FOREIGN = 0.5  # how often in training what is not there has a word of another edit: "paint the tulips red" is no place
 OWN = 0.15  # how often in training it is the subject of a photograph that is changed
 HEAD_ONLY, ANYTHING = 0.2, 0.1  # how often a name is cut to its noun in training, or nothing is named
@@ -43,6 +43,9 @@ FOREIGN_WORDS = (
     *(name for name in BACKGROUNDS if name != "black"),
     "sketch", "drawing", "painting", "cartoon", "comic", "poster", "film", "neon sign", "blueprint", "plan",
     "blackboard", "x-ray", "camera", "night", "winter", "autumn leaves", "fog", "snow", "rain", "snowflakes",
+    "old photograph", "postcard", "portrait", "canvas", "mosaic", "ink", "chalk", "coal", "medal", "hologram", "laser",
+    "neon light", "arcade machine", "cinema", "actor", "gangster", "spy", "architect", "house plan", "skeleton",
+    "doctor", "diver", "submarine", "cassette", "gramophone", "goggles", "statue", "smoke", "storm", "flame", "leaf",
 )  # fmt: skip
 
 COLOURS: dict[str, Colour] = {

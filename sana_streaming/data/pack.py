@@ -1,23 +1,24 @@
 """Packs raw photos, cut-outs and clips into one small folder that travels to the training machine.
 
-    python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite] [--icons FOLDER ...]
-        [--furniture FOLDER]
+    python -m sana_streaming.data.pack ASSETS OUT [--segmenter selfie_segmentation.tflite] [--matting isnet.onnx]
+        [--icons FOLDER ...] [--furniture FOLDER]
 
-OUT holds photos/ and sprites/ (WebP), masks/ and plates/ (the subjects of some photos, and those photos without them:
-see `data.subjects`), videos/ (encoded again where PyAV is installed, copied where it is not), people/ (cut out of
-photos, and masks of clips, where there is a segmenter: see `data.people`), and index.json, which says what each file is
-and whether it is for training or held out for validation. More sprites, for training alone, can come from icon sets and
-from 3-D models: see `data.icons` and `data.views`.
+OUT holds photos/ and sprites/ (WebP), videos/ (encoded again where PyAV is installed, copied where it is not), people/
+(cut out of photos, and masks of clips, where there is a segmenter: see `data.people`), masks/ and plates/ (the subjects
+of some photos, and those photos without them) and masks of parts of clips, where there is a network for them (see
+`data.subjects`), and index.json, which says what each file is and whether it is for training or held out for
+validation. More sprites, for training alone, can come from icon sets and from 3-D models: see `data.icons` and
+`data.views`.
 """
 
 import argparse
 import csv
 import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from sana_streaming.data.cutouts import write_cutout
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
-from sana_streaming.data.subjects import cut_out, drawn_over, found_again, has_subject, subjects
+from sana_streaming.data.subjects import SHOT, drawn_over, has_subject, load_matting, subjects
 from sana_streaming.data.views import pack_views
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
@@ -37,6 +38,7 @@ PHOTO_ASPECT = 1.6  # longer photos lose their ends: the bank pads all photos to
 LICENCE_CLASSES = frozenset({"permissive", "permissive-attribution", "permissive-package", "share-alike"})
 FILM = "big_buck_bunny_288p.mp4"
 FILM_CREDIT = "(c) 2008 Blender Foundation"
+FILM_RATE = 24  # frames a second
 FILM_SECONDS = {"train": (0.0, 440.0), "val": (440.0, 489.0)}  # the credits that follow are left out: they are text
 HELD_OUT_CLIPS = frozenset({"webcam_talk_a", "bbb_bird_tree", "drone_street", "hand_box"})
 TALKS = frozenset({"webcam_talk_a", "webcam_talk_b"})  # clips of one person before a resting camera
@@ -57,6 +59,7 @@ def pack(
     assets: Path,
     out: Path,
     segment: Segment | None = None,
+    matting: Segment | None = None,
     icons: Sequence[Path] = (),
     furniture: Path | None = None,
 ) -> dict[str, Any]:
@@ -69,9 +72,11 @@ def pack(
         for row in clips:
             if Path(row["file"]).stem in TALKS:
                 row["mask"] = pack_masks(out / row["file"], out, segment)
+    if matting:
+        clips += pack_shots(assets / "videos", out, matting)
     sprites = pack_sprites(assets / "sprites", out)
     held_out = {row["name"] for row in sprites if row["split"] == "val"}
-    photos = pack_photos(assets / "photos", out, held_out, mattes(assets))
+    photos = pack_photos(assets / "photos", out, held_out, matting)
     more = pack_icons(icons, out, split_of, held_out)
     if furniture:
         sources = {Path(row["file"]).stem: row["source"] for row in _read_csv(assets / "sprites" / "names.csv")}
@@ -95,21 +100,9 @@ def _named(files: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, 
     return [{"name": name, "file": packed[stem]} for name, stem in files.items() if stem in packed]
 
 
-def mattes(assets: Path) -> dict[str, Path]:
-    """Photos (without endings) -> the cut-outs that were made from them, by the paths that both name."""
-    rows = _read_csv(assets / "photos" / "licences.csv")
-    photos = {row.get("path_in_package", ""): Path(row["file"]).stem for row in rows}
-    found: dict[str, Path] = {}
-    for row in _read_csv(assets / "sprites" / "names.csv"):
-        if named := re.search(r"\((.+)\), matte by", row.get("source", "")):
-            of = [photo for path, photo in photos.items() if path.endswith("/" + named[1])]
-            found |= dict.fromkeys(of, assets / "sprites" / row["file"])
-    return found
-
-
-def pack_photos(folder: Path, out: Path, held_out: set[str], cutouts: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and masks of their subjects, which go
-    without a name to train on where that is kept apart. cutouts: see `mattes`."""
+def pack_photos(folder: Path, out: Path, held_out: set[str], matting: Segment | None) -> list[dict[str, Any]]:
+    """Photos whose licence is clear, with a short side of at most PHOTO_SIDE, and with `matting` masks of their
+    subjects, which go without a name to train on where that is kept apart."""
     import cv2
 
     def fitted(image: np.ndarray) -> np.ndarray:
@@ -137,10 +130,9 @@ def pack_photos(folder: Path, out: Path, held_out: set[str], cutouts: Mapping[st
             "split": TAKEN.get(name) or split_of(name),
             "subject": has_subject(name),
         }
-        if subject := subjects()[0].get(name):
+        if matting and (subject := subjects().masked.get(name)):
             packed["name"] = "" if packed["split"] == "train" and subject.name in held_out else subject.name
-            matte = found_again(whole, _read_image(cutouts[name], cv2.IMREAD_UNCHANGED)) if name in cutouts else None
-            mask = cut_out(image) if matte is None else fitted(matte)
+            mask = fitted(matting(whole))
             quality = [cv2.IMWRITE_WEBP_QUALITY, 80]
             packed["mask"] = f"masks/{name}.webp"
             cv2.imwrite(str(out / packed["mask"]), (mask * 255).round().astype(np.uint8), quality)
@@ -193,17 +185,33 @@ def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str
             encode(folder / row["file"], out / "videos" / row["file"], CLIP_QUALITY)
     if not has_film:
         return clips, None
-    encode(folder / FILM, out / "videos" / FILM, FILM_QUALITY, FILM_SECONDS["val"][1])
+    encode(folder / FILM, out / "videos" / FILM, FILM_QUALITY, end=round(FILM_SECONDS["val"][1] * FILM_RATE))
     edges = sorted([*FILM_SECONDS["train"], *(edge for span in cut_out for edge in span)])
     spans = {"train": list(zip(edges[::2], edges[1::2], strict=True)), "val": [FILM_SECONDS["val"]]}
     return clips, {"file": f"videos/{FILM}", "credit": FILM_CREDIT, "seconds": spans}
 
 
-def encode(source: Path, target: Path, quality: int, end: float | None = None) -> None:
-    """H.264 with a short side of at most CLIP_SIDE and nothing after `end` seconds; a copy where PyAV is missing."""
+def pack_shots(folder: Path, out: Path, matting: Segment) -> list[dict[str, Any]]:
+    """Short parts of clips for training with the masks of what they are of: see `data.subjects`."""
+    credited = {row["file"]: row["credit"] for row in _read_csv(folder / "licences.csv")} | {FILM: FILM_CREDIT}
+    packed = []
+    for clip, first in tqdm(subjects().shots, desc="shots"):
+        if (source := folder / f"{clip}.mp4").is_file():
+            file = f"videos/{clip}_{first}.mp4"
+            encode(source, out / file, CLIP_QUALITY, first, first + SHOT)
+            row = {"file": file, "credit": credited[source.name], "split": "train", "subject": True}
+            packed.append(row | {"mask": pack_masks(out / file, out, matting)})
+    return packed
+
+
+def encode(source: Path, target: Path, quality: int, first: int = 0, end: int | None = None) -> None:
+    """Frames from `first` to `end` (without it) as H.264, with a short side of at most CLIP_SIDE; a copy of all of
+    them where PyAV is missing, and ImportError if they are to begin later."""
     try:
         import av
     except ImportError:
+        if first:
+            raise
         shutil.copyfile(source, target)
         return
     with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
@@ -214,9 +222,7 @@ def encode(source: Path, target: Path, quality: int, end: float | None = None) -
         width, height = (2 * round(side * scale / 2) for side in (video.width, video.height))
         coded = writer.add_stream("libx264", rate=rate, options={"crf": str(quality), "preset": "slow"})
         coded.width, coded.height, coded.pix_fmt = width, height, "yuv420p"
-        for i, frame in enumerate(reader.decode(video)):
-            if end is not None and i >= end * rate:
-                break
+        for i, frame in enumerate(islice(reader.decode(video), first, end)):
             picture = frame.reformat(width, height, "yuv420p")
             picture.pts, picture.time_base = i, 1 / rate
             writer.mux(coded.encode(picture))
@@ -247,13 +253,17 @@ def main() -> None:
     parser.add_argument("assets", type=Path, help="folder with photos/, sprites/ and videos/")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--segmenter", type=Path, help="selfie_segmentation.tflite, to cut people out")
+    parser.add_argument("--matting", type=Path, help="isnet.onnx, for the masks of subjects of photos and clips")
     parser.add_argument("--icons", type=Path, nargs="+", default=[], help="folders of @iconify-json packages")
     parser.add_argument("--furniture", type=Path, help="folder of sweethome3d-furniture's catalogues (.sh3f)")
     args = parser.parse_args()
     segment = load_segmenter(args.segmenter) if args.segmenter else None
     if segment is None:
         print("packing without people: that takes --segmenter FILE and the package ai-edge-litert")
-    pack(args.assets, args.out, segment, args.icons, args.furniture)
+    matting = load_matting(args.matting) if args.matting else None
+    if matting is None:
+        print("packing without the masks of subjects: that takes --matting FILE and the package onnxruntime")
+    pack(args.assets, args.out, segment, matting, args.icons, args.furniture)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {size / 1e6:.1f} MB")
 

@@ -15,8 +15,8 @@ from sana_streaming.data.pack import pack  # noqa: E402
 
 PHOTOS = 24
 PLACE = "274_sunset"
-HERON = "016_heron"  # a photo whose subject grabCut finds, and that can be drawn over
-SUBJECTS = {HERON: (20, 20, 240), "045_panda": (240, 20, 20)}  # what they are of: here discs, blue, green, red
+HERON = "016_heron"  # a photo whose mask is known, and that can be drawn over
+SUBJECTS = {HERON: (20, 20, 240), "028_rhinoceros": (240, 20, 20)}  # what they are of: here discs, blue, green, red
 VOCABULARY = {"render3d_cat": "cat", "render3d_dog": "dog", "fluent3d_banana": "banana"}
 COLOURS = {"red": (40, 40, 230), "green": (40, 200, 40), "blue": (230, 40, 40)}  # blue, green, red
 
@@ -57,6 +57,12 @@ def fake_segmenter(picture: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.ellipse(mask, (w // 2, h), (w // 4, 2 * h // 3), 0, 0, 360, 1.0, -1))
 
 
+def fake_matting(picture: np.ndarray) -> np.ndarray:
+    """A disc, where the photos of something have theirs."""
+    h, w = picture.shape[:2]
+    return np.asarray(cv2.circle(np.zeros((h, w), np.float32), (70 * w // 150, 55 * h // 100), 28 * h // 100, 1.0, -1))
+
+
 @pytest.fixture(scope="session")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("assets")
@@ -91,17 +97,16 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clip(root / "videos" / "hand_box.mp4", moving_clip(second, 12))
     write_clip(root / "videos" / "webcam_talk_b.mp4", moving_clip(smooth_picture(rng, 96, 128), 18))
     blank = {"start_s": 0, "duration_s": 1}
-    write_csv(
-        root / "videos" / "licences.csv",
-        [{"file": name, "credit": "nobody", **blank} for name in ("street.mp4", "hand_box.mp4", "webcam_talk_b.mp4")],
-    )
+    write_clip(root / "videos" / "basketball.mp4", moving_clip(smooth_picture(rng, 96, 128), 60))
+    clips = ("street.mp4", "hand_box.mp4", "webcam_talk_b.mp4", "basketball.mp4")
+    write_csv(root / "videos" / "licences.csv", [{"file": name, "credit": "nobody", **blank} for name in clips])
     return root
 
 
 @pytest.fixture(scope="session")
 def packed(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pack")
-    pack(assets, out, fake_segmenter)
+    pack(assets, out, fake_segmenter, fake_matting)
     return out
 
 

@@ -69,12 +69,24 @@ def test_every_place_has_a_picture():
         assert (picture == draw(40, 60)).all()
 
 
-@pytest.mark.parametrize("kind", sorted(foregrounds.FOREGROUNDS.keys() - {"own"}))
+@pytest.mark.parametrize("kind", sorted(foregrounds.FOREGROUNDS.keys() - {"own", "acts"}))
 def test_every_kind_of_cut_out_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == kind) for name in foregrounds.FOREGROUNDS})
     figures = dataclasses.replace(bank, sprite_categories=("people",) * len(bank.sprites))
     _, stamp = foregrounds.foreground_scenes(figures, 4, F, H, W, seeded(1), False)
     assert stamp[:, :, 3, -1].amax(-1).min() > 0.5
+
+
+def test_what_is_filmed_stays_before_what_was_behind_it(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == "acts") for name in foregrounds.FOREGROUNDS})
+    (act,) = bank.acts
+    monkeypatch.setattr(foregrounds, "grade", lambda clips, rng: None)
+    frames = len(act.frames) + 6  # longer than it is: it goes back and forth
+    source, stamp = foregrounds.foreground_scenes(bank, 3, frames, H, W, seeded(3), False)
+    alpha = stamp[:, :, 3:]
+    assert alpha.flatten(1).amax(1).min() > 0.9
+    assert (source[:, 1:] - source[:, :-1]).abs().mean() > 1e-3  # it moves
+    torch.testing.assert_close(stamp[:, :, :3], source * alpha, atol=2e-2, rtol=0)
 
 
 def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkeypatch: pytest.MonkeyPatch):
@@ -97,9 +109,9 @@ def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkey
 
 def test_nobody_is_behind(bank: Bank):
     """What a background is made of is no subject of a photograph, no talk and no film."""
-    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # without the panda and the heron
+    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # without the rhinoceros and the heron
     assert not set(bank.bare_photos) & set(bank.masked_photos)
-    assert len(bank.empty.clips) == len(bank.clips) - 1
+    assert len(bank.empty.clips) == len(bank.clips) - 2
     assert bank.empty.film == ()
     with_subjects_alone = dataclasses.replace(bank, bare_photos=())
     assert len(with_subjects_alone.empty.photos) == len(bank.photos)
@@ -144,6 +156,7 @@ def test_a_bank_without_foregrounds_is_refused(bank: Bank):
         sprite_categories=(),
         people=bank.people[:0],
         talks=(),
+        acts=(),
         masked_photos=(),
     )
     with pytest.raises(ValueError, match="expected people or sprites"):

@@ -9,8 +9,9 @@ cv2 = pytest.importorskip("cv2")
 
 from sana_streaming.data.bank import load_bank  # noqa: E402
 from sana_streaming.data.icons import draw, pack_icons  # noqa: E402
-from sana_streaming.data.pack import encode, mattes, pack, pack_photos, split_of  # noqa: E402
+from sana_streaming.data.pack import encode, pack, pack_photos, split_of  # noqa: E402
 from sana_streaming.data.people import largest_piece  # noqa: E402
+from sana_streaming.data.subjects import SHOT  # noqa: E402
 from sana_streaming.data.views import VIEWS, angles, corner, pack_views, unpack, views  # noqa: E402
 from tests.data.conftest import HERON, write_csv  # noqa: E402
 
@@ -41,38 +42,53 @@ def test_all_styles_of_a_name_are_in_one_split(packed: Path):
 
 def test_held_out_clips_are_for_validation(packed: Path):
     clips = json.loads((packed / "index.json").read_text())["clips"]
-    splits = {"videos/street.mp4": "train", "videos/hand_box.mp4": "val", "videos/webcam_talk_b.mp4": "train"}
-    assert {row["file"]: row["split"] for row in clips} == splits
-    assert [row["file"] for row in clips if row.get("mask")] == ["videos/webcam_talk_b.mp4"]
+    splits = {"street": "train", "hand_box": "val", "webcam_talk_b": "train", "basketball": "train"}
+    assert {Path(row["file"]).stem: row["split"] for row in clips} == splits | {"basketball_20": "train"}
+    assert [Path(row["file"]).stem for row in clips if row.get("mask")] == ["webcam_talk_b", "basketball_20"]
 
 
-def test_a_pack_needs_no_segmenter(assets: Path, tmp_path: Path):
+def test_a_pack_needs_no_networks(assets: Path, tmp_path: Path):
     index = pack(assets, tmp_path / "out")
     assert index["people"] == []
     assert not any("mask" in row for row in index["clips"])
-    assert not load_bank(tmp_path / "out", "train", threads=2).talks
+    assert not any("mask" in row for row in index["photos"])
+    bank = load_bank(tmp_path / "out", "train", threads=2)
+    assert not bank.talks
+    assert not bank.acts
+    assert not bank.masked_photos
+    assert len(bank.bare_photos) == len(bank.photos) - 2  # they are of something all the same
 
 
-def test_a_cut_out_made_from_a_photograph_is_the_mask_of_its_subject(tmp_path: Path):
-    for folder in ("photos", "sprites"):
-        (tmp_path / folder).mkdir()
-    photo = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 30, 3), dtype=np.uint8), (400, 160))
-    stamp = np.zeros((60, 60, 4), np.uint8)
-    stamp[..., :3], stamp[10:50, 20:40, 3] = photo[60:120, 160:220], 255
+def test_parts_of_clips_have_masks_frame_by_frame(packed: Path):
+    (shot,) = (row for row in json.loads((packed / "index.json").read_text())["clips"] if "_20" in row["file"])
+    assert shot["file"] == "videos/basketball_20.mp4"
+    assert shot["split"] == "train"
+    assert shot["subject"]
+    capture = cv2.VideoCapture(str(packed / shot["file"]))
+    frames = []
+    while (frame := capture.read()[1]) is not None:
+        frames.append(frame)
+    assert len(frames) == SHOT
+    whole = cv2.VideoCapture(str(packed / "videos" / "basketball.mp4"))
+    whole.set(cv2.CAP_PROP_POS_FRAMES, 20)
+    assert np.abs(frames[0].astype(int) - whole.read()[1]).mean() < 6
+
+
+def test_masks_fit_photographs_whose_ends_are_cut_off(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    photo = np.zeros((160, 400, 3), np.uint8)
+    photo[40:120, 200:260] = 255
     cv2.imwrite(str(tmp_path / "photos" / f"{HERON}.png"), photo)
-    cv2.imwrite(str(tmp_path / "sprites" / "heron.png"), stamp)
     row = {"file": f"{HERON}.png", "licence": "CC0-1.0", "credit": "nobody", "licence_class": "permissive"}
-    write_csv(tmp_path / "photos" / "licences.csv", [row | {"path_in_package": "some/images/birds/heron.webp"}])
-    source = "some package (birds/heron.webp), matte by a network"
-    write_csv(tmp_path / "sprites" / "names.csv", [{"file": "heron.png", "name": "heron", "source": source}])
-    found = mattes(tmp_path)
-    assert found == {HERON: tmp_path / "sprites" / "heron.png"}
-    (packed,) = pack_photos(tmp_path / "photos", tmp_path / "out", set(), found)
-    mask = cv2.imread(str(tmp_path / "out" / packed["mask"]), cv2.IMREAD_GRAYSCALE)
-    assert mask.shape == (160, 256)  # the ends of a long photo are cut off
-    truth = np.zeros_like(mask)
-    truth[70:110, 180 - 72 : 200 - 72] = 255
-    assert np.abs(mask.astype(int) - truth).mean() < 2
+    write_csv(tmp_path / "photos" / "licences.csv", [row])
+    bright = lambda picture: picture[..., 0] / np.float32(255)  # noqa: E731
+    (packed,) = pack_photos(tmp_path / "photos", tmp_path / "out", set(), bright)
+    mask, seen = (
+        cv2.imread(str(tmp_path / "out" / packed[kind]), cv2.IMREAD_GRAYSCALE).astype(int) for kind in ("mask", "file")
+    )
+    assert mask.shape == (160, 256)
+    assert np.abs(mask - seen).mean() < 3
+    assert mask.mean() > 20
 
 
 def test_only_the_largest_piece_of_a_mask_is_a_person():
@@ -86,7 +102,7 @@ def test_only_the_largest_piece_of_a_mask_is_a_person():
 
 def test_what_is_encoded_again_ends_where_it_should(assets: Path, tmp_path: Path):
     pytest.importorskip("av")
-    encode(assets / "videos" / "street.mp4", tmp_path / "short.mp4", 30, end=0.5)
+    encode(assets / "videos" / "street.mp4", tmp_path / "short.mp4", 30, end=12)
     capture = cv2.VideoCapture(str(tmp_path / "short.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 12
     assert capture.get(cv2.CAP_PROP_FPS) == 24

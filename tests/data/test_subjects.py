@@ -1,37 +1,24 @@
 """Who and what photographs are of."""
 
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from sana_streaming.data.pack import FILM, FILM_RATE, FILM_SECONDS, HELD_OUT_CLIPS
 from sana_streaming.data.people import PHOTOS
-from sana_streaming.data.subjects import cut_out, drawn_over, found_again, has_subject, subjects
+from sana_streaming.data.subjects import SHOT, drawn_over, has_subject, load_matting, subjects
 
 cv2 = pytest.importorskip("cv2")
 
 
 def test_a_photograph_is_in_one_list_at_most():
-    found, rest = subjects()
-    assert rest.isdisjoint(found)
-    assert len(found) > 80
+    assert subjects().others.isdisjoint(subjects().masked)
+    assert len(subjects().masked) > 100
     assert all(map(has_subject, PHOTOS))  # those that people and animals are cut out of
     assert not has_subject("380_forest_panorama_view")
-
-
-@pytest.mark.parametrize("size", [(120, 160), (160, 120)])
-def test_the_subject_is_what_differs_from_the_edges(size: tuple[int, int]):
-    rng = np.random.default_rng(0)
-    height, width = size
-    picture = cv2.resize(rng.integers(60, 120, (6, 8, 3), dtype=np.uint8), (width, height))
-    truth = np.zeros(size, np.uint8)
-    cv2.circle(truth, (width // 2 + 10, height // 2), 35, 1, -1)
-    picture[truth > 0] = (30, 40, 230)
-    cv2.circle(picture, (width // 2 + 20, height // 2), 3, (80, 80, 80), -1)  # an eye, of the background's colour
-    mask = cut_out(picture)
-    assert mask.shape == size
-    assert 0 <= mask.min() <= mask.max() <= 1
-    assert ((mask > 0.5) == (truth > 0)).mean() > 0.97
-    assert mask[height // 2, width // 2 + 20] > 0.5
-    np.testing.assert_array_equal(mask, cut_out(picture))
 
 
 def test_what_is_drawn_over_is_like_what_is_around():
@@ -47,25 +34,52 @@ def test_what_is_drawn_over_is_like_what_is_around():
     assert drawn_over(picture, np.ones_like(mask)).shape == picture.shape  # nothing is known
 
 
-@pytest.mark.parametrize("wide", [False, True])
-def test_a_cut_out_is_found_again_where_it_was_cut_out(wide: bool):
-    rng = np.random.default_rng(1)
-    picture = cv2.resize(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
-    alpha = np.zeros((480, 640), np.uint8)
-    cv2.ellipse(alpha, (400, 200), (180, 90) if wide else (80, 130), 20, 0, 360, 255, -1)
-    box = picture[60:340, 200:600], alpha[60:340, 200:600, None]
-    cutout = cv2.resize(np.concatenate(box, 2), (128, 90), interpolation=cv2.INTER_AREA)
-    there = found_again(picture, np.pad(cutout, ((19, 19), (0, 0), (0, 0))))
-    assert there is not None
-    assert there.shape == alpha.shape
-    both, either = ((there > 0.5) & (alpha > 0)).sum(), ((there > 0.5) | (alpha > 0)).sum()
-    assert both / either > 0.95
+class FakeNetwork:
+    """In place of onnxruntime's session: what is bright stands out."""
+
+    side = 1024
+
+    def __init__(self, file: str):
+        self.given = SimpleNamespace(name="input", shape=[1, 3, self.side, self.side])
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [self.given]
+
+    def run(self, names: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        assert feed["input"].shape == (1, 3, self.side, self.side)
+        assert feed["input"].dtype == np.float32
+        return [feed["input"][:, :1] + 0.5]
 
 
-def test_what_is_not_in_a_photograph_is_not_found():
-    rng = np.random.default_rng(2)
-    picture, other = (cv2.resize(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8), (320, 240)) for _ in range(2))
-    cutout = np.concatenate([other, np.full((240, 320, 1), 255, np.uint8)], 2)
-    assert found_again(picture, cutout[60:180, 80:240]) is None
-    assert found_again(picture, np.zeros((20, 20, 4), np.uint8)) is None
-    assert found_again(picture, np.full((20, 20, 4), 128, np.uint8)) is None  # glass
+def test_a_mask_is_as_large_as_its_picture_and_is_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=FakeNetwork))
+    (tmp_path / "isnet.onnx").touch()
+    picture = np.full((90, 160, 3), (255, 255, 20), np.uint8)  # blue, green, red
+    picture[20:60, 50:100, 2] = 230
+    picture[70:, :, 2] = 128
+    mask = load_matting(tmp_path / "isnet.onnx")(picture)
+    assert mask.shape == (90, 160)
+    assert mask.min() == 0
+    assert mask[25:55, 55:95].min() == 1
+    assert mask[:15].max() == 0
+    assert mask[75:].mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_what_is_no_matting_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ValueError, match=r"expected the ONNX file of ISNet, got .*none.onnx"):
+        load_matting(tmp_path / "none.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=FakeNetwork))
+    monkeypatch.setattr(FakeNetwork, "side", 320)
+    (tmp_path / "other.onnx").touch()
+    with pytest.raises(ValueError, match=r"expected a network of pictures \[1, 3, 1024, 1024\], got .*320"):
+        load_matting(tmp_path / "other.onnx")
+
+
+def test_parts_of_clips_are_none_that_are_held_out():
+    for clip, first in subjects().shots:
+        assert clip not in HELD_OUT_CLIPS
+        if clip == Path(FILM).stem:
+            start, end = FILM_SECONDS["train"]
+            assert start <= first / FILM_RATE
+            assert (first + SHOT) / FILM_RATE <= end
+            assert not 381.2 - SHOT / FILM_RATE < first / FILM_RATE < 390.62  # bbb_bird_tree
