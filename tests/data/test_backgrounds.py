@@ -109,7 +109,7 @@ def test_the_subject_of_a_photograph_stays_where_it_was_taken(bank: Bank, monkey
 
 def test_nobody_is_behind(bank: Bank):
     """What a background is made of is no subject of a photograph, no talk and no film."""
-    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # without the rhinoceros and the heron
+    assert len(bank.empty.photos) == len(bank.bare_photos) == len(bank.photos) - 2  # no rhinoceros, no heron
     assert not set(bank.bare_photos) & set(bank.masked_photos)
     assert len(bank.empty.clips) == len(bank.clips) - 2
     assert bank.empty.film == ()
