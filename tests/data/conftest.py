@@ -1,6 +1,7 @@
 """A tiny pack made of random smooth pictures, discs and three short clips, so that no test needs the real assets."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,11 +13,13 @@ cv2 = pytest.importorskip("cv2")
 
 from sana_streaming.data.bank import Bank, load_bank  # noqa: E402
 from sana_streaming.data.pack import pack  # noqa: E402
+from sana_streaming.data.subjects import subjects  # noqa: E402
 
 PHOTOS = 24
 PLACE = "274_sunset"
 HERON = "016_heron"  # a photo whose mask is known, and that can be drawn over
 SUBJECTS = {HERON: (20, 20, 240), "028_rhinoceros": (240, 20, 20)}  # what they are of: here discs, blue, green, red
+SHOWN = ("basketball", 20)  # a part of a clip, by its first frame
 VOCABULARY = {"render3d_cat": "cat", "render3d_dog": "dog", "fluent3d_banana": "banana"}
 COLOURS = {"red": (40, 40, 230), "green": (40, 200, 40), "blue": (230, 40, 40)}  # blue, green, red
 
@@ -106,7 +109,9 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pack")
-    pack(assets, out, fake_segmenter, fake_matting)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sana_streaming.data.pack.subjects", lambda: dataclasses.replace(subjects(), shots=(SHOWN,)))
+        pack(assets, out, fake_segmenter, fake_matting)
     return out
 
 
