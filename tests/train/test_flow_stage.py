@@ -126,11 +126,19 @@ def test_cells_that_an_edit_changes_weigh_more(stage: FlowStage) -> None:
     assert weight[0, 0, 0, 3] == inside  # a neighbour of the region
 
 
-def test_all_cells_weigh_alike_where_the_background_changes(stage: FlowStage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", [1.0, 3.0])
+def test_what_is_kept_may_weigh_more_where_the_background_changes(
+    stage: FlowStage, monkeypatch: pytest.MonkeyPatch, kept: float
+) -> None:
     monkeypatch.setitem(EDITS, "snow", SimpleNamespace(kind="background"))
-    weight = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).weight
-    assert weight[0].min() < 1
-    assert (weight[1] == 1).all()
+    other, plain = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).weight
+    stage.source.kept = kept
+    unlike, weight = stage.source.render(64, 96, 2, 1, torch.Generator().manual_seed(0)).weight
+    torch.testing.assert_close(other, unlike)
+    assert (plain == 1).all()
+    region, rest = weight[0, :, 0], weight[0, :, -1]
+    torch.testing.assert_close(rest, kept * region)
+    assert weight.mean() == pytest.approx(1)
 
 
 def test_instructions_are_blurred_a_little_to_train_on(stage: FlowStage) -> None:

@@ -46,13 +46,13 @@ class Clips:
 class ClipSource:
     """Renders pairs and takes them to latents, a part of a batch at a time.
 
-    text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for
-    what it changes; where the background changes, all counts alike. text_noise: of the size of the instructions'
-    token states, added to them, so that words which are near to one that is known mean much the same. text_drop:
-    share of the token states that are hidden, never the first one, where any are. leeway: how far aside, as a share
-    of the short side, what is new may be where its place is not told exactly, eight ways; 0: nowhere. at_once:
-    pixels of all frames that are rendered together. emphasis: how many times as often as by their shares edits are
-    drawn."""
+    text_tokens: length of all prompts. outside: weight of what the instruction leaves alone, against 1 + this for what
+    it changes. kept: weight of the foreground where the background changes, against 1 for the rest. text_noise: of the
+    size of the instructions' token states, added to them, so that words which are near to one that is known mean much
+    the same. text_drop: share of the token states that are hidden, never the first one, where any are. leeway: how far
+    aside, as a share of the short side, what is new may be where its place is not told exactly, eight ways; 0:
+    nowhere. at_once: pixels of all frames that are rendered together. emphasis: how many times as often as by their
+    shares edits are drawn."""
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class ClipSource:
         prompts: Prompts,
         text_tokens: int,
         outside: float,
+        kept: float,
         text_noise: float,
         text_drop: float,
         leeway: float,
@@ -68,7 +69,7 @@ class ClipSource:
         emphasis: Mapping[str, float],
     ):
         self.codec, self.bank, self.prompts = codec, bank, prompts
-        self.text_tokens, self.outside = text_tokens, outside
+        self.text_tokens, self.outside, self.kept = text_tokens, outside, kept
         self.text_noise, self.text_drop, self.leeway = text_noise, text_drop, leeway
         self.at_once, self.emphasis = at_once, emphasis
 
@@ -110,14 +111,16 @@ class ClipSource:
 
     def _weight(self, batch: Batch) -> Tensor:
         """How much each latent cell counts [B, T, h, w]: cells of the edited region and their neighbours more, but not
-        where the background changes, for all that is doubtful would be taken for background."""
+        where the background changes, for all that is doubtful would be taken for background: there what is kept does.
+        """
         config = self.codec.config
         region = F.max_pool3d(
             batch.region.transpose(1, 2).float(), (config.frames_per_latent, config.stride, config.stride)
         )
         weight = F.max_pool3d(region, (1, 3, 3), stride=1, padding=(0, 1, 1))[:, 0] + self.outside
-        alike = torch.tensor([EDITS[name].kind == "background" for name in batch.edits])
-        weight.masked_fill_(alike.to(weight.device, non_blocking=True)[:, None, None, None], 1.0)
+        behind = torch.tensor([EDITS[name].kind == "background" for name in batch.edits])
+        behind = behind.to(weight.device, non_blocking=True)[:, None, None, None]
+        weight = torch.where(behind, 1 + (self.kept - 1) * (1 - region[:, 0]), weight)
         return (weight / weight.mean(dim=(1, 2, 3), keepdim=True)).clamp_max(HIGHEST_WEIGHT)
 
 

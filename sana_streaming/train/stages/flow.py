@@ -72,6 +72,7 @@ class FlowConfig:
     longest_jump: int = 512  # latent frames
     prompt_changes: float = 0.1  # share of clips that stay as they are at first
     outside: float = 0.4  # weight of what the instruction leaves alone, against 1 + this for what it changes
+    kept: float = 1.0  # weight of the foreground where the background changes, against 1 for the rest
     text_noise: float = 0.5  # of the size of token states
     text_drop: float = 0.15  # share of the token states hidden from half of the clips
     leeway: float = 0.024  # of the short side, by which what is new may be aside where its place is not told exactly
@@ -120,8 +121,8 @@ class FlowStage:
         self.plans = torch.Generator().manual_seed(seed)  # decides shapes, alike in all processes
         at_once = math.prod(config.layouts[0][:4]) * self.model.codec.frames_per_latent
         self.source = ClipSource(
-            self.codec, self.bank, self.prompts, self.model.text.max_tokens, config.outside, config.text_noise,
-            config.text_drop, config.leeway, at_once, config.emphasis,
+            self.codec, self.bank, self.prompts, self.model.text.max_tokens, config.outside, config.kept,
+            config.text_noise, config.text_drop, config.leeway, at_once, config.emphasis,
         )  # fmt: skip
         self.metric = self._metric(torch.Generator(device).manual_seed(0))
         self.renderer: Ahead[Clips] = Ahead(device)
