@@ -122,6 +122,7 @@ def bank() -> Bank:
         "place_pictures": pictures(len(PLACES), 3, 64, 96, g),
         "people": torch.zeros(0, 4, 320, 320, dtype=torch.uint8),
         "talks": (),
+        "acts": (),
         "clips": tuple(clips),
         "scenery": tuple(clips),
         "film": (),
