@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shutil
 import signal
 import sys
@@ -191,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
         from sana_streaming import checkpoint
 
         config = checkpoint.load_config(checkpoint.find(args.model))
-        print("\n".join(edit_lines(config, shutil.get_terminal_size().columns)))
+        say("\n".join(edit_lines(config, shutil.get_terminal_size().columns)))
         return 0
     prompt, *changes = prompts_of(args.prompt)
     from sana_streaming.stream.run import edit_file, open_source
@@ -227,6 +228,14 @@ def run(args: argparse.Namespace) -> int:
     some, kind = (f" ({report.edited} edited)", "edited frames") if report.edited < report.frames else ("", "frames")
     print(f"{early}{args.output}: {frames}{some} in {report.seconds:.1f} s, {report.fps:.1f} {kind} per second")
     return INTERRUPTED if report.stopped_early else 0
+
+
+def say(text: str) -> None:
+    """Print something long, of which a reader such as `head` may want the beginning alone."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may Python's own last flush fail
 
 
 def edit_lines(config: "ModelConfig", width: int) -> list[str]:

@@ -223,6 +223,15 @@ def test_list_of_edits_of_the_model_in_the_package(edit):
     assert "\n  watercolor " in out
 
 
+def test_list_of_edits_may_be_read_in_part():
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has seen enough
+    command = [sys.executable, "-m", "sana_streaming", "edit", "--list-edits"]
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_warnings_are_one_line(edit):
     code, _, err = edit("in.mp4", "out.mp4", "--prompt", "a" * 50)
     assert code == 0
