@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from sana_streaming.data.bank import Bank, MaskedClip
 from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
-from sana_streaming.data.photographed import graded, photographed
+from sana_streaming.data.photographed import disguised, graded, photographed
 from sana_streaming.data.scenes import backdrops, grade, to_and_fro, varied
 
 FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25, "acts": 0.25}
@@ -37,7 +37,8 @@ def foreground_scenes(
 ) -> tuple[Tensor, Tensor]:
     """-> clips [n, F, 3, H, W] and their foregrounds [n, F, 4, H, W], colours multiplied by alpha.
 
-    vary: for training, where cut-outs are stretched, of more kinds and in more places, sometimes two of them.
+    vary: for training, where cut-outs are stretched, of more kinds and in more places, sometimes two of them, and the
+    subjects of photographs stand out less.
     """
     if not has_foregrounds(bank):
         raise ValueError("expected people or sprites in the pack, it has none")
@@ -64,6 +65,8 @@ def foreground_scenes(
     members = (kind == 1).nonzero()[:, 0]
     if len(members):
         pictures, masked = graded(bank, integers(rng, len(bank.masked_photos), len(members)), rng)
+        if vary:
+            pictures = disguised(pictures, masked.masks, rng)
         layer = photographed(behind, members, pictures, masked, rng)
         stamp[layer.clips] = layer.stamp
     for number, (pictures, chosen) in enumerate(stills.values(), 2):
