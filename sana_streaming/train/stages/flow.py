@@ -313,7 +313,7 @@ class FlowStage:
         return pixel_metric(self.codec, latents, self.config.pixel_metric, generator)
 
     def _pick(self, choices: Sequence[P], shares: Sequence[float]) -> P:
-        return choices[int(torch.multinomial(torch.tensor(shares), 1, generator=self.plans))]
+        return choices[int(torch.multinomial(torch.tensor(shares, dtype=torch.float32), 1, generator=self.plans))]
 
     @staticmethod
     def _bounds(plan: Sequence[int], latents: int) -> tuple[int, ...]:
