@@ -29,7 +29,7 @@ from sana_streaming.data.cutouts import write_cutout
 from sana_streaming.data.icons import pack_icons
 from sana_streaming.data.people import PHOTOS as PEOPLE
 from sana_streaming.data.people import Segment, load_segmenter, pack_masks, pack_people
-from sana_streaming.data.subjects import SHOT, drawn_over, has_subject, load_matting, subjects
+from sana_streaming.data.subjects import ACT_FRAMES, drawn_over, has_subject, load_matting, subjects
 from sana_streaming.data.views import pack_views
 from sana_streaming.data.vocabulary import OBJECTS, PLACES
 
@@ -73,7 +73,7 @@ def pack(
             if Path(row["file"]).stem in TALKS:
                 row["mask"] = pack_masks(out / row["file"], out, segment)
     if matting:
-        clips += pack_shots(assets / "videos", out, matting)
+        clips += pack_acts(assets / "videos", out, matting)
     sprites = pack_sprites(assets / "sprites", out)
     held_out = {row["name"] for row in sprites if row["split"] == "val"}
     photos = pack_photos(assets / "photos", out, held_out, matting)
@@ -191,14 +191,14 @@ def pack_videos(folder: Path, out: Path) -> tuple[list[dict[str, Any]], dict[str
     return clips, {"file": f"videos/{FILM}", "credit": FILM_CREDIT, "seconds": spans}
 
 
-def pack_shots(folder: Path, out: Path, matting: Segment) -> list[dict[str, Any]]:
+def pack_acts(folder: Path, out: Path, matting: Segment) -> list[dict[str, Any]]:
     """Short parts of clips for training with the masks of what they are of: see `data.subjects`."""
     credited = {row["file"]: row["credit"] for row in _read_csv(folder / "licences.csv")} | {FILM: FILM_CREDIT}
     packed = []
-    for clip, first in tqdm(subjects().shots, desc="shots"):
+    for clip, first in tqdm(subjects().acts, desc="acts"):
         if (source := folder / f"{clip}.mp4").is_file():
             file = f"videos/{clip}_{first}.mp4"
-            encode(source, out / file, CLIP_QUALITY, first, first + SHOT)
+            encode(source, out / file, CLIP_QUALITY, first, first + ACT_FRAMES)
             row = {"file": file, "credit": credited[source.name], "split": "train", "subject": True}
             packed.append(row | {"mask": pack_masks(out / file, out, matting)})
     return packed
@@ -260,9 +260,12 @@ def main() -> None:
     segment = load_segmenter(args.segmenter) if args.segmenter else None
     if segment is None:
         print("packing without people: that takes --segmenter FILE and the package ai-edge-litert")
-    matting = load_matting(args.matting) if args.matting else None
+    try:
+        matting = load_matting(args.matting) if args.matting else None
+    except ValueError as error:
+        parser.error(str(error))
     if matting is None:
-        print("packing without the masks of subjects: that takes --matting FILE and the package onnxruntime")
+        print("packing without the masks of subjects: that takes --matting FILE")
     pack(args.assets, args.out, segment, matting, args.icons, args.furniture)
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {size / 1e6:.1f} MB")

@@ -2,8 +2,7 @@
 
 A model that sees such photographs behind pasted cut-outs learns to take whatever was there before for background. The
 masks are ISNet's: the file is `/models/medium` of the npm package `@imgly/background-removal-data` (MIT), whose parts,
-in the order of their `offsets` in resources.json, are one ONNX file. Needs the package `onnxruntime`; neither is needed
-to train.
+in the order of their `offsets` in resources.json, are one ONNX file. It is not needed to train.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from sana_streaming.data.people import Segment
 
 MATTING_SIDE = 1024  # of the pictures that ISNet takes
 UNSURE = (0.2, 0.8)  # its masks between these are made to run from 0 to 1
-SHOT = 32  # frames of a clip whose masks are kept
+ACT_FRAMES = 32  # frames of a clip whose masks are kept
 MARGIN = 0.025  # of the short side, by which more than the mask is drawn over, for shadows
 KNOWN = 0.05  # what share of a blurred cell must be known to draw over it
 
@@ -32,18 +31,18 @@ class Subject:
 class Subjects:
     masked: dict[str, Subject]  # photos (without endings) whose masks convince
     others: frozenset[str]  # other photos and clips that are of somebody or something
-    shots: tuple[tuple[str, int], ...]  # clips, and the first of SHOT frames whose masks convince
+    acts: tuple[tuple[str, int], ...]  # clips, and the first of ACT_FRAMES frames whose masks convince
 
 
 @cache
 def subjects() -> Subjects:
     text = files("sana_streaming.data").joinpath("subjects.txt").read_text()
-    masked, others, shots = "\n".join(line for line in text.splitlines() if not line.startswith("#")).split(":")
+    masked, others, acts = "\n".join(line for line in text.splitlines() if not line.startswith("#")).split(":")
     known = {}
     for word in masked.split():
         file, _, name = word.rstrip("*").partition("=")
         known[file] = Subject((name or file.partition("_")[2]).replace("_", " "), word.endswith("*"))
-    parts = [shot.split("@") for shot in shots.split()]
+    parts = [act.split("@") for act in acts.split()]
     return Subjects(known, frozenset(others.split()), tuple((clip, int(first)) for clip, first in parts))
 
 
@@ -52,8 +51,8 @@ def has_subject(name: str) -> bool:
 
 
 def load_matting(file: Path) -> Segment:
-    """A network that knows whatever stands out (ISNet), of a picture whose sides are MATTING_SIDE; needs onnxruntime.
-    ImportError without it, ValueError if the file is no such network."""
+    """A network that knows whatever stands out (ISNet), of a picture whose sides are MATTING_SIDE; ValueError if
+    the file is no such network."""
     if not file.is_file():
         raise ValueError(f"expected the ONNX file of ISNet, got {file}")
     import cv2

@@ -110,7 +110,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def packed(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pack")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sana_streaming.data.pack.subjects", lambda: dataclasses.replace(subjects(), shots=(SHOWN,)))
+        patch.setattr("sana_streaming.data.pack.subjects", lambda: dataclasses.replace(subjects(), acts=(SHOWN,)))
         pack(assets, out, fake_segmenter, fake_matting)
     return out
 

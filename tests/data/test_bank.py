@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sana_streaming.data.bank import Bank, boxes, load_bank, shot_bounds, spans
-from sana_streaming.data.subjects import SHOT
+from sana_streaming.data.subjects import ACT_FRAMES
 from sana_streaming.data.vocabulary import DRAWN
 
 
@@ -63,7 +63,7 @@ def test_a_talk_has_a_mask_for_each_frame(bank: Bank):
     assert talk.masks[:, :, -1, talk.masks.shape[-1] // 2].min() > 200
     assert talk.masks[:, :, 0, 0].max() < 20
     (act,) = bank.acts
-    assert len(act.frames) == len(act.masks) == SHOT
+    assert len(act.frames) == len(act.masks) == ACT_FRAMES
     assert act.masks[0].float().mean() == pytest.approx(255 * 0.16, rel=0.2)  # the disc
     assert act.masks[:, :, 0, 0].max() < 20
     assert len(bank.clips) == len(bank.scenery) + 2  # no part of a clip is there twice

@@ -9,9 +9,9 @@ cv2 = pytest.importorskip("cv2")
 
 from sana_streaming.data.bank import load_bank  # noqa: E402
 from sana_streaming.data.icons import draw, pack_icons  # noqa: E402
-from sana_streaming.data.pack import encode, pack, pack_photos, split_of  # noqa: E402
+from sana_streaming.data.pack import encode, main, pack, pack_photos, split_of  # noqa: E402
 from sana_streaming.data.people import largest_piece  # noqa: E402
-from sana_streaming.data.subjects import SHOT  # noqa: E402
+from sana_streaming.data.subjects import ACT_FRAMES  # noqa: E402
 from sana_streaming.data.views import VIEWS, angles, corner, pack_views, unpack, views  # noqa: E402
 from tests.data.conftest import HERON, write_csv  # noqa: E402
 
@@ -60,15 +60,15 @@ def test_a_pack_needs_no_networks(assets: Path, tmp_path: Path):
 
 
 def test_parts_of_clips_have_masks_frame_by_frame(packed: Path):
-    (shot,) = (row for row in json.loads((packed / "index.json").read_text())["clips"] if "_20" in row["file"])
-    assert shot["file"] == "videos/basketball_20.mp4"
-    assert shot["split"] == "train"
-    assert shot["subject"]
-    capture = cv2.VideoCapture(str(packed / shot["file"]))
+    (act,) = (row for row in json.loads((packed / "index.json").read_text())["clips"] if "_20" in row["file"])
+    assert act["file"] == "videos/basketball_20.mp4"
+    assert act["split"] == "train"
+    assert act["subject"]
+    capture = cv2.VideoCapture(str(packed / act["file"]))
     frames = []
     while (frame := capture.read()[1]) is not None:
         frames.append(frame)
-    assert len(frames) == SHOT
+    assert len(frames) == ACT_FRAMES
     whole = cv2.VideoCapture(str(packed / "videos" / "basketball.mp4"))
     whole.set(cv2.CAP_PROP_POS_FRAMES, 20)
     assert np.abs(frames[0].astype(int) - whole.read()[1]).mean() < 6
@@ -111,6 +111,17 @@ def test_what_is_encoded_again_ends_where_it_should(assets: Path, tmp_path: Path
 def test_a_folder_without_assets_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="expected a folder with photos/"):
         pack(tmp_path, tmp_path / "out")
+
+
+def test_a_network_that_is_not_there_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    command = ["pack", str(tmp_path), str(tmp_path / "out"), "--matting", str(tmp_path / "none.onnx")]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"expected the ONNX file of ISNet, got {command[-1]}")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

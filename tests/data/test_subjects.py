@@ -9,7 +9,7 @@ import pytest
 
 from sana_streaming.data.pack import FILM, FILM_RATE, FILM_SECONDS, HELD_OUT_CLIPS
 from sana_streaming.data.people import PHOTOS
-from sana_streaming.data.subjects import SHOT, drawn_over, has_subject, load_matting, subjects
+from sana_streaming.data.subjects import ACT_FRAMES, drawn_over, has_subject, load_matting, subjects
 
 cv2 = pytest.importorskip("cv2")
 
@@ -76,10 +76,10 @@ def test_what_is_no_matting_network_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_parts_of_clips_are_none_that_are_held_out():
-    for clip, first in subjects().shots:
+    for clip, first in subjects().acts:
         assert clip not in HELD_OUT_CLIPS
         if clip == Path(FILM).stem:
             start, end = FILM_SECONDS["train"]
             assert start <= first / FILM_RATE
-            assert (first + SHOT) / FILM_RATE <= end
-            assert not 381.2 - SHOT / FILM_RATE < first / FILM_RATE < 390.62  # bbb_bird_tree
+            assert (first + ACT_FRAMES) / FILM_RATE <= end
+            assert not 381.2 - ACT_FRAMES / FILM_RATE < first / FILM_RATE < 390.62  # bbb_bird_tree
