@@ -6,15 +6,17 @@ nothing: what is to stay and what is to go must differ by more than that one of 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank, MaskedClip
+from sana_streaming.data.disguise import dimmed, likened, rests
 from sana_streaming.data.layers import Layer, Path, draw
 from sana_streaming.data.motion import chance, integers, uniform, waves
-from sana_streaming.data.photographed import disguised, graded, photographed
+from sana_streaming.data.photographed import graded, photographed
 from sana_streaming.data.scenes import backdrops, grade, to_and_fro, varied
 
 FOREGROUNDS = {"talk": 0.3, "own": 0.35, "people": 0.15, "figures": 0.15, "sprites": 0.25, "acts": 0.25}
@@ -37,8 +39,8 @@ def foreground_scenes(
 ) -> tuple[Tensor, Tensor]:
     """-> clips [n, F, 3, H, W] and their foregrounds [n, F, 4, H, W], colours multiplied by alpha.
 
-    vary: for training, where cut-outs are stretched, of more kinds and in more places, sometimes two of them, and the
-    subjects of photographs stand out less.
+    vary: for training, where cut-outs are stretched, of more kinds and in more places, sometimes two of them, and all
+    stand out less: see `data.disguise`.
     """
     if not has_foregrounds(bank):
         raise ValueError("expected people or sprites in the pack, it has none")
@@ -66,7 +68,9 @@ def foreground_scenes(
     if len(members):
         pictures, masked = graded(bank, integers(rng, len(bank.masked_photos), len(members)), rng)
         if vary:
-            pictures = disguised(pictures, masked.masks, rng)
+            ground, seen = rests(bank, masked.masks, rng)
+            pictures = dimmed(torch.lerp(pictures, ground[:, None], seen[:, None]), rng)
+            masked = replace(masked, masks=masked.masks + seen)
         layer = photographed(behind, members, pictures, masked, rng)
         stamp[layer.clips] = layer.stamp
     for number, (pictures, chosen) in enumerate(stills.values(), 2):
@@ -80,6 +84,8 @@ def foreground_scenes(
             layer = _cutouts(bank, *stills["sprites"], members, frames, height, width, rng, vary)
             front = stamp[layer.clips]
             stamp[layer.clips] = front + (1 - front[:, :, 3:]) * layer.stamp
+    if vary:
+        stamp = likened(stamp, behind, rng)
     return over(stamp, behind), stamp
 
 
@@ -99,11 +105,19 @@ def _cutouts(
     if vary:
         cutouts, maps = varied(cutouts, rng)
         reach = 0.5 + (reach - 0.5) * maps[:, 1, 1:]
+        cutouts = _seated(bank, cutouts, rng)
     lift = torch.zeros(len(members))
     if vary and pictures is not bank.people:  # photographs may have cut those off below
         lift = uniform(rng, *LIFT, len(members)) * chance(rng, STANDING, len(members))
     path = _rising(reach, lift, frames, height, width, rng)
     return draw(cutouts, path, height, width, members, shadows=False)
+
+
+def _seated(bank: Bank, cutouts: Tensor, rng: Generator) -> Tensor:
+    """Cut-outs [m, 4, S, S], some of them with what they rest on."""
+    ground, seen = rests(bank, cutouts[:, 3:], rng)
+    alpha = cutouts[:, 3:] + seen
+    return torch.cat([torch.lerp(cutouts[:, :3], ground, seen / alpha.clamp_min(1 / 255)), alpha], 1)
 
 
 def _rising(span: Tensor, lift: Tensor, frames: int, height: int, width: int, rng: Generator) -> Path:

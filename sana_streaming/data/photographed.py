@@ -11,12 +11,10 @@ from torch import Generator, Tensor
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.layers import Layer
-from sana_streaming.data.motion import chance, integers, uniform
+from sana_streaming.data.motion import chance, integers
 from sana_streaming.data.scenes import camera_moves, grade
 
 RESTING = 0.4  # how often the camera rests
-LIKENED, NEARER = 0.5, 0.8  # how often a subject is nearer to the colours around it, and by how much at most
-DIMMED, DIMMER = 0.3, 0.8  # how often a whole photo is darker or lighter, and the logarithm of its gamma at most
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,6 @@ def photographed(base: Tensor, clips: Tensor, pictures: Tensor, masked: Masked, 
     where = clips.to(base.device, non_blocking=True)
     base[where] = behind
     return Layer(where, torch.cat([front * alpha, alpha], 2), None)
-
-
-def disguised(pictures: Tensor, masks: Tensor, rng: Generator) -> Tensor:
-    """Pictures [m, k, 3, h, w] in [0, 1] whose subjects, masks [m, 1, h, w], stand out less: some are nearer to the
-    mean colour around them, and some photos are darker or lighter."""
-    m = len(pictures)
-    nearer = uniform(rng, 0, NEARER, m) * chance(rng, LIKENED, m)
-    gamma = torch.exp(uniform(rng, -DIMMER, DIMMER, m) * chance(rng, DIMMED, m))
-    nearer, gamma = (x.to(pictures.device, non_blocking=True)[:, None, None, None, None] for x in (nearer, gamma))
-    inside = masks[:, None]
-    own, around = (
-        (pictures * share).sum((-2, -1), keepdim=True) / share.sum((-2, -1), keepdim=True).clamp_min(1)
-        for share in (inside, 1 - inside)
-    )
-    return (pictures + nearer * inside * (around - own)).clamp_(0, 1).pow_(gamma)
 
 
 def graded(bank: Bank, chosen: Tensor, rng: Generator, plates: bool = False) -> tuple[Tensor, Masked]:

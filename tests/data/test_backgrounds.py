@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
-from sana_streaming.data import backgrounds, foregrounds, photographed
+from sana_streaming.data import backgrounds, disguise, foregrounds, photographed
 from sana_streaming.data.backgrounds import AMBIGUOUS, BACKGROUNDS, blurred_behind, covering
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.pairs import Pairs
@@ -69,34 +69,6 @@ def test_every_place_has_a_picture():
         assert (picture == draw(40, 60)).all()
 
 
-def test_subjects_that_stand_out_less_are_nearer_to_what_is_around_them(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(photographed, "DIMMED", 0.0)
-    pictures = torch.rand(16, 1, 3, 20, 30, generator=seeded(0)) * 0.3
-    masks = torch.zeros(16, 1, 20, 30)
-    masks[:, :, 5:15, 10:20] = 1
-    inside = masks.bool()[:, None].expand_as(pictures)
-    pictures[inside] += 0.5
-    disguised = photographed.disguised(pictures, masks, seeded(1))
-    torch.testing.assert_close(disguised[~inside], pictures[~inside])
-    apart = [
-        video[inside].view(16, -1).mean(1) - video[~inside].view(16, -1).mean(1) for video in (pictures, disguised)
-    ]
-    share = apart[1] / apart[0]
-    assert share.max() <= 1.001
-    assert share.min() > 1 - photographed.NEARER - 0.01
-    assert 4 < (share < 0.99).sum() < 13
-
-
-def test_photographs_of_somebody_are_darker_and_lighter_to_train_on_alone(bank: Bank, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == "own") for name in foregrounds.FOREGROUNDS})
-    seen = []
-    monkeypatch.setattr(foregrounds, "disguised", lambda pictures, masks, rng: seen.append(masks) or pictures)
-    foregrounds.foreground_scenes(bank, 3, F, H, W, seeded(1), False)
-    assert not seen
-    foregrounds.foreground_scenes(bank, 3, F, H, W, seeded(1), True)
-    assert len(seen) == 1
-
-
 @pytest.mark.parametrize("kind", sorted(foregrounds.FOREGROUNDS.keys() - {"own", "acts"}))
 def test_every_kind_of_cut_out_rises_from_the_lower_edge(bank: Bank, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(foregrounds, "FOREGROUNDS", {name: float(name == kind) for name in foregrounds.FOREGROUNDS})
@@ -156,6 +128,8 @@ def test_some_that_stand_before_a_scene_in_training_end_in_sight(bank: Bank, mon
 
 
 def test_company_stands_behind_what_was_there(bank: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(disguise, "LIKENED", 0.0)
+
     def scenes(company: float) -> torch.Tensor:
         monkeypatch.setattr(foregrounds, "COMPANY", company)
         return foregrounds.foreground_scenes(bank, 4, F, H, W, seeded(1), True)[1]
