@@ -32,7 +32,7 @@ test: setup
 	$(BIN)/python -m pytest --quiet
 
 test-gpu: setup
-	$(BIN)/python -m pytest --quiet -m gpu
+	$(BIN)/python -m pytest --quiet -m gpu $$(grep -rl --include='*.py' 'mark\.gpu' tests)
 
 test-browser: setup
 	@$(PIP) install --editable '.[browser]'

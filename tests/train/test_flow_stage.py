@@ -364,6 +364,11 @@ def test_validation_scores_every_edit(stage: FlowStage) -> None:
     assert picture.dtype == torch.uint8
 
 
+def test_without_clips_there_is_no_validation(stage: FlowStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "config", replace(stage.config, validation_clips=0))
+    assert stage.validate() == ({}, None)
+
+
 def test_the_loss_falls(stage: FlowStage, tmp_path: Path) -> None:
     bounds, inputs = inputs_of(stage, seed=5)
 
