@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -30,7 +31,7 @@ def main() -> None:
 
     args.output.mkdir(parents=True, exist_ok=True)
     editor = Editor.load(args.model)
-    results, sheet = [], []
+    results, sheet = [], list[list[np.ndarray]]()
     for name, instruction in INSTRUCTIONS.items():
         edited, compared = args.output / f"{name}.mp4", args.output / f"{name}_compare.mp4"
         report = editor.edit(args.input, edited, instruction, duration=args.seconds)
@@ -65,7 +66,7 @@ def side_by_side(source: Path, edited: Path, output: Path) -> list[tuple[np.ndar
 def write_png(path: Path, rgb: np.ndarray) -> None:
     codec = av.CodecContext.create("png", "w")
     codec.height, codec.width = rgb.shape[:2]
-    codec.pix_fmt, codec.time_base = "rgb24", 1
+    codec.pix_fmt, codec.time_base = "rgb24", Fraction(1)
     picture = av.VideoFrame.from_ndarray(rgb, format="rgb24")
     path.write_bytes(b"".join(bytes(packet) for packet in (*codec.encode(picture), *codec.encode(None))))
 

@@ -62,13 +62,13 @@ def rests(bank: Bank, masks: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
     ends = uniform(rng, -ASIDE, ASIDE, 2, m).to(device, non_blocking=True)
     left, right = left - ends[0] * wide, right + ends[1] * wide
     drawn = (uniform(rng, *TALL, m), uniform(rng, 1.5, 6, m), uniform(rng, 2, 9, m), uniform(rng, 0, 6.3, m))
-    share, round_, often, phase = (_each(x, masks) for x in drawn)
+    share, bend, often, phase = (_each(x, masks) for x in drawn)
     left, right, tall, bottom = (x[:, None, None, None] for x in (left, right, tall, bottom))
 
     x, y = torch.arange(w, device=device), torch.arange(h, device=device)[:, None]
     across = (2 * x - left - right) / (right - left).clamp_min(1)  # -1 and 1 at its ends
     uneven = 0.08 * torch.sin(often * across + phase) + 0.05 * torch.sin(2.7 * often * across + 2 * phase)
-    edge = bottom - share * tall * (1 + uneven - across.abs() ** round_)
+    edge = bottom - share * tall * (1 + uneven - across.abs() ** bend)
     seated = _each(chance(rng, SEATED, m).float(), masks)
     seen = seated * ((y - edge) / 1.5).clamp(0, 1) * ((bottom - y) / 1.5).clamp(0, 1) * (1 - masks)
 
