@@ -72,7 +72,7 @@ class Bank:
     @cached_property
     def photo_boxes(self) -> Tensor:
         """Left, top, right and bottom of each masked subject, in pixels of its photo -> [M, 4] on the CPU."""
-        return boxes(self.photo_masks)
+        return boxes(self.photo_masks[:, 0].cpu() > 127)
 
     @cached_property
     def sprite_spans(self) -> Tensor:
@@ -173,9 +173,8 @@ def spans(cutouts: Tensor) -> Tensor:
     return (torch.stack([top, torch.maximum(bottom, top + 1)], -1).float() / side).cpu()
 
 
-def boxes(masks: Tensor) -> Tensor:
-    """Masks uint8 [M, 1, h, w] -> left, top, right and bottom of what is filled, [M, 4]; all of it where nothing is."""
-    filled = masks[:, 0].cpu() > 127
+def boxes(filled: Tensor) -> Tensor:
+    """Masks bool [M, h, w] -> left, top, right and bottom of what is filled, [M, 4]; all of it where nothing is."""
     ends = []
     for along in (filled.any(1), filled.any(2)):  # [M, w], [M, h]
         seen = torch.where(along.any(1, keepdim=True), along, True).int()

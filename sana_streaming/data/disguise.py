@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from sana_streaming.data.bank import Bank
-from sana_streaming.data.motion import chance, integers, uniform
-from sana_streaming.data.scenes import grade
+from sana_streaming.data.bank import Bank, boxes
+from sana_streaming.data.motion import chance, uniform
+from sana_streaming.data.scenes import grade, photo_clips
 
 SEATED = 0.3  # how often a cut-out or the subject of a photograph rests on something
 TALL, ASIDE = (0.12, 0.45), 0.3  # of it: height and how far its ends are from the subject's, in shares of the subject
@@ -55,9 +55,7 @@ def rests(bank: Bank, masks: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
     nobody and of nothing [m, 3, h, w] in [0, 1], and where they are seen behind the subjects [m, 1, h, w]."""
     m, _, h, w = masks.shape
     device = masks.device
-    rows, columns = ((masks > 0.5).any(side).flatten(1).float() for side in (3, 2))
-    top, left = rows.argmax(1), columns.argmax(1)
-    bottom, right = h - rows.flip(1).argmax(1), w - columns.flip(1).argmax(1)
+    left, top, right, bottom = boxes(masks[:, 0] > 0.5).unbind(1)
     tall, wide = bottom - top, right - left
     ends = uniform(rng, -ASIDE, ASIDE, 2, m).to(device, non_blocking=True)
     left, right = left - ends[0] * wide, right + ends[1] * wide
@@ -72,19 +70,9 @@ def rests(bank: Bank, masks: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
     seated = _each(chance(rng, SEATED, m).float(), masks)
     seen = seated * ((y - edge) / 1.5).clamp(0, 1) * ((bottom - y) / 1.5).clamp(0, 1) * (1 - masks)
 
-    photos = bank.empty.photos
-    index = integers(rng, len(photos), m)
-    size = bank.empty.photo_sizes[index].float().flip(-1)  # [m, 2] width and height
-    full = torch.tensor(photos.shape[:-3:-1])
-    part = size.amin(-1, keepdim=True) * uniform(rng, 0.3, 1, m, 1)  # of a photo, as large as the whole picture
-    begin = (size - part) * uniform(rng, 0, 1, m, 2)
-    centre = (2 * begin + part) / full - 1
-    maps = torch.cat([torch.diag_embed(part / full), centre[:, :, None]], 2).to(device, non_blocking=True)
-    grid = F.affine_grid(maps, [m, 3, h, w], align_corners=False)
-    chosen = photos[index.to(device, non_blocking=True)].float().div_(255)
-    pictures = F.grid_sample(chosen, grid, padding_mode="border", align_corners=False)
-    grade(pictures[:, None], rng)
-    return pictures, seen
+    pictures = photo_clips(bank.empty, 1, h, w, torch.ones(m, dtype=torch.bool), rng)
+    grade(pictures, rng)
+    return pictures[:, 0], seen
 
 
 def _each(numbers: Tensor, like: Tensor) -> Tensor:

@@ -90,4 +90,4 @@ def test_unknown_splits_and_folders_are_refused(packed: Path):
 def test_boxes_hold_all_of_a_mask():
     masks = torch.zeros(3, 1, 20, 30, dtype=torch.uint8)
     masks[0, 0, 4:9, 10:12], masks[1, 0, 0, 29] = 255, 200
-    assert boxes(masks).tolist() == [[10, 4, 12, 9], [29, 0, 30, 1], [0, 0, 30, 20]]
+    assert boxes(masks[:, 0] > 127).tolist() == [[10, 4, 12, 9], [29, 0, 30, 1], [0, 0, 30, 20]]
