@@ -2,8 +2,6 @@
 is partly as dark as what is around, or the whole picture is.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -15,7 +13,8 @@ from sana_streaming.data.scenes import grade, photo_clips
 SEATED = 0.3  # how often a cut-out or the subject of a photograph rests on something
 TALL, ASIDE = (0.12, 0.45), 0.3  # of it: height and how far its ends are from the subject's, in shares of the subject
 LIKENED, NEARER = 0.4, 0.85  # how often a foreground is nearer to the colours around it, and by how much at most
-FADING = 0.6  # how often that is so towards one end of the picture alone
+FADING = 0.6  # how often that is so of some of its parts alone
+PARTS = 4, 5  # rows and columns of the numbers between which such parts are drawn
 AROUND = 32  # pixels within which colours are around
 DIMMED, DIMMER = 0.3, 0.8  # how often a whole photo is darker or lighter, and the logarithm of its gamma at most
 
@@ -29,16 +28,13 @@ def dimmed(pictures: Tensor, rng: Generator) -> Tensor:
 
 def likened(stamp: Tensor, behind: Tensor, rng: Generator) -> Tensor:
     """Foregrounds [n, F, 4, H, W], colours multiplied by alpha, of which some are nearer to the colours of the clips
-    [n, F, 3, H, W] around them, wholly or towards one end of the picture."""
+    [n, F, 3, H, W] around them, wholly or in soft parts of the picture."""
     n, _, _, height, width = stamp.shape
     nearer = uniform(rng, 0, NEARER, n) * chance(rng, LIKENED, n)
-    turn, begin = uniform(rng, 0, 2 * math.pi, n), uniform(rng, -0.3, 0.3, n)
-    whole = 4.0 * ~chance(rng, FADING, n)  # so far away begins what fades nowhere
-    device = stamp.device
-    x = torch.linspace(-0.5, 0.5, width, device=device)
-    y = torch.linspace(-0.5, 0.5, height, device=device)[:, None]
-    cos, sin, begin, nearer = (_each(a, stamp[:, 0]) for a in (turn.cos(), turn.sin(), begin - whole, nearer))
-    share = nearer * ((cos * x + sin * y - begin) / 0.3).clamp(0, 1)  # [n, 1, H, W]
+    begin = uniform(rng, 0.3, 0.7, n) - 4.0 * ~chance(rng, FADING, n)  # so far below all numbers, there is no end
+    numbers = uniform(rng, 0, 1, n, 1, *PARTS).to(stamp.device, non_blocking=True)
+    numbers = F.interpolate(numbers, size=(height, width), mode="bicubic")
+    share = _each(nearer, numbers) * ((numbers - _each(begin, numbers)) / 0.2).clamp(0, 1)  # [n, 1, H, W]
 
     alpha = stamp[:, :, 3:]
     clear = torch.cat([behind * (1 - alpha), 1 - alpha], 2).flatten(0, 1)

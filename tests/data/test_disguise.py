@@ -40,8 +40,8 @@ def test_some_foregrounds_are_nearer_to_what_is_around_them_and_none_is_past_it(
     assert apart.min() > 1 - disguise.NEARER - 0.02
     changed = apart.amin(1) < 0.98
     assert 6 < changed.sum() < 30
-    towards_one_end = apart.amax(1) - apart.amin(1) > 0.05
-    assert 0.2 < towards_one_end[changed].float().mean() < 0.9
+    in_parts = apart.amax(1) - apart.amin(1) > 0.05
+    assert 0.2 < in_parts[changed].float().mean() < 0.9
 
 
 def test_what_covers_all_has_nothing_around_it():
