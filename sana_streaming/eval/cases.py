@@ -31,6 +31,7 @@ class Case:
     region: Tensor  # [n, F, H, W] in [0, 1]: where the instruction asks for a change
     phrases: tuple[str, ...]
     subjects: tuple[str, ...]
+    seeds: tuple[int, ...]  # of the noise of each clip: its own, whatever is edited beside it
 
     def __len__(self) -> int:
         return len(self.source)
@@ -46,6 +47,7 @@ class Case:
                 region=self.region[part],
                 phrases=self.phrases[part],
                 subjects=self.subjects[part],
+                seeds=self.seeds[part],
             )
 
 
@@ -81,7 +83,8 @@ def whole_frame_cases(names: Sequence[str], material: str, source: Tensor, degre
             phrases = tuple(held_out[i % len(held_out)] for i in range(len(source)))
             region = torch.ones(1, 1, 1, 1, device=source.device).expand(source.shape[:4])
             truth = true_edit(name, source, *filter(None, [degree]))
-            yield Case(name, material, degree, source, truth, region, phrases, (degree,) * len(source))
+            seeds = tuple(range(len(source)))
+            yield Case(name, material, degree, source, truth, region, phrases, (degree,) * len(source), seeds)
 
 
 def scene_cases(bank: Bank, name: str, size: int, amount: Amount, seed: int) -> Iterator[Case]:
@@ -93,7 +96,8 @@ def scene_cases(bank: Bank, name: str, size: int, amount: Amount, seed: int) -> 
         pairs = EDITS[name].render(bank, clips, amount.frames, size, size, rng, held_out=True)
         region = pairs.region[:, :, 0].half()
         source, truth = frames_of(pairs.source), frames_of(pairs.target)
-        yield Case(name, "rendered", "", source, truth, region, pairs.phrases, pairs.subjects)
+        seeds = tuple(range(start, start + clips))
+        yield Case(name, "rendered", "", source, truth, region, pairs.phrases, pairs.subjects, seeds)
 
 
 def real_clips(bank: Bank, size: int, frames: int, count: int) -> list[Tensor]:

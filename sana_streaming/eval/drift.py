@@ -73,7 +73,7 @@ def long_streams(
     period = max(1, 2 * source.shape[1] // (edges[-1][1] - edges[-1][0]))
     if chunks < 2 * period:
         raise ValueError(f"chunks: expected at least {2 * period}, two rounds of the clip to and fro, got {chunks}")
-    edited = stream(editor, (source[:, order[start:end]] for start, end in edges), text, steps)
+    edited = stream(editor, (source[:, order[start:end]] for start, end in edges), text, steps, range(len(names)))
     decibels = []
     for (start, end), video in zip(edges, edited, strict=True):
         decibels.append(psnr(video, truth[:, order[start:end]]))

@@ -33,9 +33,11 @@ def bounds(editor: Editor, frames: int) -> list[int]:
     return edges
 
 
-def stream(editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: int, seed: int = 0) -> Iterator[Tensor]:
-    """New streams side by side: the frames of each chunk, RGB uint8 [B, F, H, W, 3] -> the same, edited; later than
-    they came if the codec looks ahead."""
+def stream(
+    editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: int, seeds: Sequence[int]
+) -> Iterator[Tensor]:
+    """New streams side by side, each from noise of its own seed, as a session of it alone: the frames of each chunk,
+    RGB uint8 [B, F, H, W, 3] -> the same, edited; later than they came if the codec looks ahead."""
     waiting: deque[int] = deque()  # lengths of the chunks that have not come back
 
     def counted() -> Iterator[Tensor]:
@@ -43,7 +45,7 @@ def stream(editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: i
             waiting.append(frames.shape[1])
             yield frames
 
-    noise, how = Generator().manual_seed(seed), sampling(editor.config.sampler, steps)
+    noise, how = [Generator().manual_seed(seed) for seed in seeds], sampling(editor.config.sampler, steps)
     done: list[Tensor] = []
     for edited in edit_stream(editor.codec, editor.dit, counted(), text, noise, how):
         done.append(edited)
@@ -55,15 +57,20 @@ def stream(editor: Editor, pieces: Iterable[Tensor], text: TextContext, steps: i
 
 
 def edit(
-    editor: Editor, sources: Sequence[Tensor], phrases: Sequence[str], prompts: Prompts, steps: int
+    editor: Editor,
+    sources: Sequence[Tensor],
+    phrases: Sequence[str],
+    seeds: Sequence[int],
+    prompts: Prompts,
+    steps: int,
 ) -> list[Tensor]:
     """Whole clips of one size, RGB uint8 [n, F, H, W, 3] for each of the sources, all at once, each by an instruction
-    of its own. They are joined chunk by chunk only: whole they are large."""
+    and from noise of its own. They are joined chunk by chunk only: whole they are large."""
     text = editor.dit.encode_text(*prompts(phrases))
     edges = list(pairwise(bounds(editor, sources[0].shape[1])))
     pieces = (torch.cat([source[:, start:end] for source in sources]) for start, end in edges)
     edited = [torch.empty_like(source) for source in sources]
-    for (start, end), frames in zip(edges, stream(editor, pieces, text, steps), strict=True):
+    for (start, end), frames in zip(edges, stream(editor, pieces, text, steps, seeds), strict=True):
         for whole, part in zip(edited, frames.split([len(source) for source in sources]), strict=True):
             whole[:, start:end] = part
     return edited

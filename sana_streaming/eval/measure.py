@@ -117,9 +117,10 @@ def measure_group(
 
     add(UNEDITED, (case.source for case in group))
     add(CODEC, (reconstruct(editor.codec, case.truth) for case in group))
-    sources, phrases = [case.source for case in group], [phrase for case in group for phrase in case.phrases]
+    sources = [case.source for case in group]
+    phrases, seeds = flat(case.phrases for case in group), flat(case.seeds for case in group)
     for n in steps:
-        add(f"{n} steps", edit(editor, sources, phrases, prompts, n))
+        add(f"{n} steps", edit(editor, sources, phrases, seeds, prompts, n))
     return Measured(flat(scores), flat(samples))
 
 

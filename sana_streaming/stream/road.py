@@ -145,7 +145,7 @@ def edit_stream(
     dit: DiT,
     pieces: Iterable[Tensor],
     text: TextContext,
-    generator: torch.Generator,
+    generator: torch.Generator | Sequence[torch.Generator],
     sampling: Sampling,
     guidance: float = 1.0,
     sample: Sample = sample_chunk,

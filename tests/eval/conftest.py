@@ -28,6 +28,7 @@ CASE = Case(
     region=torch.ones(1, 8, 32, 32),
     phrases=("make it sepia",),
     subjects=("",),
+    seeds=(0,),
 )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.data.edits import EDITS
-from sana_streaming.eval.cases import Amount, batches, cases, real_clips
+from sana_streaming.eval.cases import AT_ONCE, Amount, batches, cases, real_clips
 from sana_streaming.eval.edits import true_edit
 
 from .conftest import CASE
@@ -45,6 +45,12 @@ def test_a_seed_gives_the_same_cases(bank: Bank) -> None:
         assert torch.equal(a.source, b.source)
         assert torch.equal(a.truth, b.truth)
         assert a.phrases == b.phrases
+        assert a.seeds == b.seeds
+
+
+def test_every_clip_of_an_edit_has_noise_of_its_own(bank: Bank) -> None:
+    many = replace(AMOUNT, scenes=AT_ONCE["object"] + 1)
+    assert [seed for case in cases(bank, 48, many, ["remove"]) for seed in case.seeds] == list(range(many.scenes))
 
 
 def test_real_clips_of_one_shape_stand_together(bank: Bank) -> None:
@@ -58,11 +64,13 @@ def test_batches_hold_one_size_and_no_more_than_fits() -> None:
     many = replace(
         CASE, source=CASE.source.expand(5, -1, -1, -1, -1), truth=CASE.truth.expand(5, -1, -1, -1, -1),
         region=CASE.region.expand(5, -1, -1, -1), phrases=("x",) * 5, subjects=tuple("abcde"),
+        seeds=tuple(range(5)),
     )  # fmt: skip
     wide = replace(CASE, source=torch.zeros(1, 8, 32, 48, 3), truth=torch.zeros(1, 8, 32, 48, 3))
     found = list(batches(iter([CASE, many, CASE, wide, CASE]), pixels=3 * 32 * 32))
     assert [[len(case) for case in group] for group in found] == [[1], [3], [2, 1], [1], [1]]
     assert [s for group in found[1:3] for case in group for s in case.subjects] == [*"abcde", ""]
+    assert [s for group in found[1:3] for case in group for s in case.seeds] == [*range(5), 0]
 
 
 def test_nothing_asked_for_is_nothing(bank: Bank) -> None:

@@ -1,6 +1,6 @@
 """Streams of models that do nothing, or exactly what is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
@@ -23,7 +23,7 @@ def source() -> Tensor:
 def run(model, source: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
     """The two clips as two cases."""
     phrases, prompts = ("invert it", "please invert it"), Prompts(model.encode_text)
-    return torch.cat(edit(model, source.split(1), phrases, prompts, steps=2))
+    return torch.cat(edit(model, source.split(1), phrases, (0, 1), prompts, steps=2))
 
 
 def test_a_model_that_does_nothing_returns_the_source(source: Tensor) -> None:
@@ -48,12 +48,26 @@ def test_a_long_stream_is_that_of_a_session() -> None:
     model = tiny_editor(max_position=9)
     session, chunks = model.session("a", steps=2), [picture(3), *(picture(2) for _ in range(29))]
     with torch.inference_mode():
-        edited = list(stream(model, (chunk[None] for chunk in chunks), model.prompt("a"), steps=2))
+        edited = list(stream(model, (chunk[None] for chunk in chunks), model.prompt("a"), steps=2, seeds=[0]))
     assert len(edited) == len(chunks)
     for got, chunk in zip(edited, chunks, strict=True):
         assert torch.equal(got[0], session.step(chunk))
     assert session.state is not None
     assert session.state.denoiser.position.tolist() == [9]
+
+
+def test_a_clip_is_edited_alike_whatever_is_edited_beside_it() -> None:
+    """Its noise is its own."""
+    model, clips = tiny_editor(), [picture(7)[None] for _ in range(3)]
+    prompts = Prompts(model.encode_text)
+
+    def edited(numbers: Sequence[int], seeds: Sequence[int]) -> list[Tensor]:
+        with torch.inference_mode():
+            return edit(model, [clips[i] for i in numbers], ["a"] * len(numbers), seeds, prompts, steps=2)
+
+    together, alone, other = edited([0, 1, 2], [7, 8, 9])[2], edited([2], [9])[0], edited([2], [8])[0]
+    assert (together.int() - alone.int()).abs().max() <= 1
+    assert (other.int() - alone.int()).abs().max() > 1
 
 
 class Late(PassThrough):
@@ -78,7 +92,7 @@ def test_frames_that_a_codec_holds_back_come_too(source: Tensor) -> None:
             given.append(end)
             yield source[:, start:end]
 
-    came = [(len(given), frames) for frames in stream(late, pieces(), model.prompt("invert it"), steps=2)]
+    came = [(len(given), frames) for frames in stream(late, pieces(), model.prompt("invert it"), steps=2, seeds=[0, 1])]
     assert [(chunks, frames.shape[1]) for chunks, frames in came] == [(3, 8), (3, 4), (3, 4)]
     assert torch.equal(torch.cat([frames for _, frames in came], dim=1), run(model, source))
 

@@ -23,9 +23,8 @@ PSNR = Metric(lambda video, case: {"psnr": psnr(video, case.truth)}, lambda edit
 def case_of(clips: int) -> Case:
     source = torch.randint(0, 256, (clips, 8, 16, 16, 3), dtype=torch.uint8)
     region = torch.ones(clips, 8, 16, 16)
-    return replace(
-        CASE, source=source, truth=255 - source, region=region, phrases=("a",) * clips, subjects=("",) * clips
-    )
+    own = {"phrases": ("a",) * clips, "subjects": ("",) * clips, "seeds": tuple(range(clips))}
+    return replace(CASE, source=source, truth=255 - source, region=region, **own)
 
 
 def test_no_video_outlives_its_measurement(monkeypatch: pytest.MonkeyPatch) -> None:

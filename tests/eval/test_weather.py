@@ -19,7 +19,7 @@ def case_of(name: str, degree: str = "", frames: int = 10) -> Case:
     picture = F.interpolate(coarse, size=(128, 128), mode="bicubic").clamp(0, 1) * 0.6
     still = (picture * 255).to(torch.uint8).permute(0, 2, 3, 1)[:, None].expand(1, frames, 128, 128, 3)
     args = (degree,) if degree else ()
-    return Case(name, "rendered", degree, still, true_edit(name, still, *args), CASE.region, ("x",), (degree,))
+    return Case(name, "rendered", degree, still, true_edit(name, still, *args), CASE.region, ("x",), (degree,), (0,))
 
 
 def of(video: Tensor, case: Case, metric: str) -> float:
