@@ -167,7 +167,7 @@ def nano() -> ModelConfig:
             steps=2,
             shift=3.0,
             schedules=((1.0, 0.9, 0.75, 0.5), (1.0, 0.75)),
-            temperature=0.5,
+            temperature=0.4,
             repeat_noise=True,
         ),
         prompt_policy="reset",  # measured: it is taught little of what comes after a change
