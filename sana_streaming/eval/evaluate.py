@@ -1,6 +1,7 @@
 """Everything that is measured of a model, on one device or dealt out over several."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,7 +9,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 import torch
@@ -47,11 +49,25 @@ def evaluate(args: argparse.Namespace) -> Findings:
     count = len(args.device)
     if count == 1:
         return share(args, 0)
-    with ProcessPoolExecutor(count, get_context("spawn")) as pool:  # a fork cannot use CUDA
+    spawn = get_context("spawn")  # a fork cannot use CUDA
+    with ProcessPoolExecutor(count, spawn, initializer=follow_parent) as pool:
         parts = list(pool.map(partial(share, args), range(count)))
     measured, streams = in_turn([part.batches for part in parts]), in_turn([part.streams for part in parts])
     hardware = ", ".join(dict.fromkeys(part.hardware for part in parts))
     return Findings(measured, streams, hardware, parts[0].dtype, parts[0].features)
+
+
+def follow_parent() -> None:
+    """End this process as soon as the one that started it is gone: one that is killed tells nobody."""
+    parent = parent_process()
+    if parent is None:
+        raise ValueError("expected a process that another one started, this is the first")
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def share(args: argparse.Namespace, number: int) -> Findings:

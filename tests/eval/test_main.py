@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -52,7 +54,8 @@ class Workers:
 
     batches: ClassVar[list[int]] = []  # that each of them measured
 
-    def __init__(self, count: int, context: BaseContext):
+    def __init__(self, count: int, context: BaseContext, initializer: Callable[[], None]):
+        assert initializer is evaluate.follow_parent
         assert context.get_start_method() == "spawn"
         self.count = count
 
@@ -83,6 +86,23 @@ def test_several_devices_find_the_same(tmp_path: Path, monkeypatch: pytest.Monke
     first, second = (json.loads((folder / "numbers.json").read_text()) for folder in (alone, shared))
     del first["settings"], second["settings"]
     assert first == second
+
+
+def test_processes_end_with_the_one_that_started_them() -> None:
+    started = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from time import sleep
+from sana_streaming.eval.evaluate import follow_parent
+pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=follow_parent)
+pool.submit(print, "ready", flush=True).result()
+pool.submit(sleep, 300).result()
+"""
+    with subprocess.Popen([sys.executable, "-c", started], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        first.kill()
+        first.communicate(timeout=60)  # both hold its other end: it closes when neither is left
 
 
 def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
