@@ -76,6 +76,8 @@ def share(args: argparse.Namespace, number: int) -> Findings:
     editor = Editor.load(args.model, args.device[number])
     if editor.device.type == "cuda":
         torch.cuda.set_device(editor.device)  # kernels start on the current one
+    else:
+        torch.set_num_threads(threads_of_each(count))
     bank = load_bank(args.pack, "val", editor.device, film_frames=FILM_FRAMES)
     extractor = load_extractor(editor.device)
     if number == 0 and extractor.name != "EfficientNet-Lite0":
@@ -96,6 +98,11 @@ def share(args: argparse.Namespace, number: int) -> Findings:
     dtype = str(next(editor.dit.parameters()).dtype).removeprefix("torch.")
     hardware = torch.cuda.get_device_name(editor.device) if editor.device.type == "cuda" else "CPU"
     return Findings(measured, streams, hardware, dtype, extractor.name)
+
+
+def threads_of_each(processes: int) -> int:
+    """CPU threads for each of the processes that share this machine; more than it has would wait for each other."""
+    return max(1, torch.get_num_threads() // processes)
 
 
 def in_turn(parts: Sequence[Sequence[T]]) -> list[T]:

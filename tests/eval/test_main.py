@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from sana_streaming.data.bank import Bank
 from sana_streaming.eval import __main__ as command
@@ -103,6 +104,11 @@ pool.submit(sleep, 300).result()
         assert first.stdout.readline() == "ready\n"
         first.kill()
         first.communicate(timeout=60)  # both hold its other end: it closes when neither is left
+
+
+def test_processes_share_the_threads_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert [evaluate.threads_of_each(count) for count in (1, 3, 8, 20)] == [8, 2, 1, 1]
 
 
 def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
