@@ -53,6 +53,11 @@ def test_schedules_fall_to_zero() -> None:
         sigmas(nano().sampler, 0)
 
 
+def test_nano_decides_alike_in_two_steps_and_in_four() -> None:
+    """The first steps settle what a word means: a stream that is given fewer of them should not change its mind."""
+    assert sigmas(nano().sampler, 4)[:2] == sigmas(nano().sampler, 2)[:2]
+
+
 def test_shift() -> None:
     assert shifted(0.5, 1.0) == 0.5
     assert shifted(0.5, 3.0) == 0.75
