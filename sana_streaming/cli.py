@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from importlib import import_module
 from itertools import pairwise
@@ -43,6 +43,7 @@ LIBRARIES = {  # that some installations do without, and how they are installed
     ),
 }
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+SPINS = 4000  # of a thread of torch's that waits for the others, before it sleeps: docs/performance.md
 HEADINGS = {  # of the kinds of edits, in the order of --list-edits
     "look": "whole-frame looks",
     "weather": "weather",
@@ -55,6 +56,7 @@ HEADINGS = {  # of the kinds of edits, in the order of --list-edits
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code. What the user got wrong ends as one line on stderr and code 2."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    wait_briefly(os.environ)
     parser = Parser(prog="sana-streaming", description="Live video editing by instruction.")
     parser.add_argument("--version", action="version", version=f"sana-streaming {sana_streaming.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -86,6 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError, FloatingPointError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return FAILED
+
+
+def wait_briefly(environment: MutableMapping[str, str]) -> None:
+    """Let threads that wait for each other soon give their core away, unless the user chose how they wait.
+
+    GNU's OpenMP, which torch uses on Linux, spins for milliseconds by default. On a core that another program wants as
+    well that is time taken from the very thread that is waited for: `edit` was two to twenty times slower. To be called
+    before torch is loaded.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & environment.keys():
+        environment["GOMP_SPINCOUNT"] = str(SPINS)
 
 
 def interrupted() -> int:

@@ -332,6 +332,23 @@ def test_help_does_not_load_heavy_libraries():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
 
 
+def test_how_threads_wait_is_settled_before_torch_is_loaded():
+    code = (
+        "import os, sys; from sana_streaming.cli import main; main(['--version']); "
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[1:] == [f"{cli.SPINS} False"]
+
+
+@pytest.mark.parametrize("chosen", [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}], ids=str)
+def test_how_threads_wait_is_the_users_to_choose(chosen):
+    environment = dict(chosen)
+    cli.wait_briefly(environment)
+    assert environment == chosen
+
+
 def test_a_live_process_stops_at_sigint(tmp_path):
     """The whole road in a process of its own: the signal comes from outside, between chunks or within one."""
     write_clip(tmp_path / "in.mp4", frames=200)
