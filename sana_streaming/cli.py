@@ -94,7 +94,7 @@ def wait_briefly(environment: MutableMapping[str, str]) -> None:
     """Let threads that wait for each other soon give their core away, unless the user chose how they wait.
 
     GNU's OpenMP, which torch uses on Linux, spins for milliseconds by default. On a core that another program wants as
-    well that is time taken from the very thread that is waited for: `edit` was two to twenty times slower. To be called
+    well that is time taken from the very thread that is waited for: `edit` was several times slower. To be called
     before torch is loaded.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & environment.keys():
