@@ -166,7 +166,7 @@ def nano() -> ModelConfig:
             chunk=1,
             steps=2,
             shift=3.0,
-            schedules=((1.0, 0.75, 0.5, 0.3), (1.0, 0.75)),  # one begins as the other: they decide the same
+            schedules=((1.0, 0.75, 0.5, 0.3), (1.0, 0.75)),  # alike at first, where it is decided what to do
             temperature=0.4,
             repeat_noise=True,
         ),
