@@ -50,11 +50,17 @@ def evaluate(args: argparse.Namespace) -> Findings:
     if count == 1:
         return share(args, 0)
     spawn = get_context("spawn")  # a fork cannot use CUDA
-    with ProcessPoolExecutor(count, spawn, initializer=follow_parent) as pool:
+    with ProcessPoolExecutor(count, spawn, initializer=join, initargs=(count,)) as pool:
         parts = list(pool.map(partial(share, args), range(count)))
     measured, streams = in_turn([part.batches for part in parts]), in_turn([part.streams for part in parts])
     hardware = ", ".join(dict.fromkeys(part.hardware for part in parts))
     return Findings(measured, streams, hardware, parts[0].dtype, parts[0].features)
+
+
+def join(processes: int) -> None:
+    """Become one of several that share this machine: of its threads, too, which would wait for each other otherwise."""
+    follow_parent()
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def follow_parent() -> None:
@@ -76,8 +82,6 @@ def share(args: argparse.Namespace, number: int) -> Findings:
     editor = Editor.load(args.model, args.device[number])
     if editor.device.type == "cuda":
         torch.cuda.set_device(editor.device)  # kernels start on the current one
-    else:
-        torch.set_num_threads(threads_of_each(count))
     bank = load_bank(args.pack, "val", editor.device, film_frames=FILM_FRAMES)
     extractor = load_extractor(editor.device)
     if number == 0 and extractor.name != "EfficientNet-Lite0":
@@ -98,11 +102,6 @@ def share(args: argparse.Namespace, number: int) -> Findings:
     dtype = str(next(editor.dit.parameters()).dtype).removeprefix("torch.")
     hardware = torch.cuda.get_device_name(editor.device) if editor.device.type == "cuda" else "CPU"
     return Findings(measured, streams, hardware, dtype, extractor.name)
-
-
-def threads_of_each(processes: int) -> int:
-    """CPU threads for each of the processes that share this machine; more than it has would wait for each other."""
-    return max(1, torch.get_num_threads() // processes)
 
 
 def in_turn(parts: Sequence[Sequence[T]]) -> list[T]:

@@ -55,8 +55,9 @@ class Workers:
 
     batches: ClassVar[list[int]] = []  # that each of them measured
 
-    def __init__(self, count: int, context: BaseContext, initializer: Callable[[], None]):
-        assert initializer is evaluate.follow_parent
+    def __init__(self, count: int, context: BaseContext, initializer: Callable[[int], None], initargs: tuple[int]):
+        assert initializer is evaluate.join
+        assert initargs == (count,)
         assert context.get_start_method() == "spawn"
         self.count = count
 
@@ -107,8 +108,13 @@ pool.submit(sleep, 300).result()
 
 
 def test_processes_share_the_threads_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(evaluate, "follow_parent", lambda: None)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert [evaluate.threads_of_each(count) for count in (1, 3, 8, 20)] == [8, 2, 1, 1]
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    for processes in (1, 3, 8, 20):
+        evaluate.join(processes)
+    assert taken == [8, 2, 1, 1]
 
 
 def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ class FakeEditor:
 
     def __init__(self, clock: FakeClock, frames: tuple[int, int] = (4, 4)):
         self.clock, self.frames = clock, frames
-        sampler: SamplerConfig = replace(nano().sampler, schedules=((1.0, 0.9, 0.75, 0.5), (1.0, 0.75)), steps=4)
+        sampler: SamplerConfig = replace(nano().sampler, steps=4)
         edits = {"snow": TaughtEdit("weather", "make it snow")}
         self.config: ModelConfig = replace(nano(), name="fake", sampler=sampler, edits=edits)
         self.seconds: Callable[[FakeSession, Tensor], float] = lambda session, frames: 0.01
